@@ -19,9 +19,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import NamedTuple
+
+# Not typing.TYPE_CHECKING: importing typing costs the spawner more than all of this module.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from types import TracebackType
+
+    Listener = Callable[["Span"], None]
 
 # name → what happens in it. The part before the dot is the layer or object; the order is that of a
 # pod's life. Where a step runs (controller, spawner, shim, container) is what its span says.
@@ -74,18 +79,21 @@ STEPS: Mapping[str, str] = {
 }
 
 
-class Span(NamedTuple):
+class Span:
     """One finished step. `start_ns` and `end_ns` are CLOCK_MONOTONIC; `error` is empty for success."""
 
-    name: str
-    start_ns: int
-    end_ns: int
-    ids: Mapping[str, str]
-    where: str
-    error: str
+    __slots__ = ("end_ns", "error", "ids", "name", "start_ns", "where")
 
+    def __init__(
+        self, name: str, start_ns: int, end_ns: int, ids: Mapping[str, str], where: str, error: str = ""
+    ) -> None:
+        self.name = name
+        self.start_ns = start_ns
+        self.end_ns = end_ns
+        self.ids = ids
+        self.where = where
+        self.error = error
 
-Listener = Callable[[Span], None]
 
 _listeners: tuple[Listener, ...] = ()
 _faults: dict[str, list[_Term]] = {}
@@ -103,6 +111,12 @@ def listen(listener: Listener) -> Callable[[], None]:
         _listeners = tuple(each for each in _listeners if each is not listener)
 
     return stop
+
+
+def forget_listeners() -> None:
+    """For a forked child: whoever listened in the parent does not listen here."""
+    global _listeners
+    _listeners = ()
 
 
 def listening() -> bool:
@@ -146,7 +160,7 @@ def elapsed(name: str, start_ns: int, end_ns: int, **ids: str) -> None:
     if name not in STEPS:
         raise LookupError(f"{name!r} is not a registered step; add it to podlite.steps.STEPS")
     if _listeners:
-        report(Span(name, start_ns, end_ns, ids, where, ""))
+        report(Span(name, start_ns, end_ns, ids, where))
 
 
 # --- fault injection ------------------------------------------------------------------------

@@ -176,6 +176,8 @@ _prctl = _prototype("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
 _capset = _prototype("capset", c_void_p, c_void_p)
 _capget = _prototype("capget", c_void_p, c_void_p)
 _setdomainname = _prototype("setdomainname", c_char_p, c_size_t)
+_fstatfs = _prototype("fstatfs", c_int, c_void_p)
+_syncfs = _prototype("syncfs", c_int)
 
 
 def _syscall_prototype(*argtypes: object) -> ctypes._FuncPointer:
@@ -349,6 +351,31 @@ def openat2(dirfd: int, path: str | bytes | os.PathLike[str], flags: int, *, mod
         if ctypes.get_errno() != 11:  # EAGAIN
             break
     raise _error("openat2", os.fsdecode(path))
+
+
+# include/uapi/linux/magic.h
+PROC_SUPER_MAGIC = 0x9FA0
+SYSFS_MAGIC = 0x62656572
+DEVPTS_SUPER_MAGIC = 0x1CD1
+TMPFS_MAGIC = 0x01021994
+OVERLAYFS_SUPER_MAGIC = 0x794C7630
+CGROUP2_SUPER_MAGIC = 0x63677270
+NSFS_MAGIC = 0x6E736673
+
+
+def filesystem_type(fd: int) -> int:
+    """fstatfs(2): the magic number of the filesystem that `fd` lies on."""
+    # struct statfs is 120 bytes on 64-bit machines; f_type is its first word.
+    buffer = ctypes.create_string_buffer(256)
+    if _fstatfs(fd, buffer) < 0:
+        raise _error("fstatfs", f"fd {fd}")
+    return int.from_bytes(buffer.raw[:8], "little")
+
+
+def syncfs(fd: int) -> None:
+    """syncfs(2): writes back the whole filesystem that `fd` lies on, and waits."""
+    if _syncfs(fd) < 0:
+        raise _error("syncfs", f"fd {fd}")
 
 
 # --- processes ------------------------------------------------------------------------------

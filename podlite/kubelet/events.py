@@ -1,0 +1,214 @@
+"""What happened to pods and their containers, as core/v1 Events with the kubelet's reasons.
+
+The same event again only counts up. More than ten that differ in their message alone become one, and a pod
+that never stops failing is cut off, as client-go's correlator does it. Memory is bounded: the oldest are dropped.
+Sources: pkg/kubelet/events/event.go and k8s.io/client-go/tools/record/events_cache.go, Kubernetes 1.36.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, TypeVar
+
+from msgspec import structs
+
+from podlite.api.events import Event, EventSource
+from podlite.api.meta import ObjectMeta
+from podlite.api.references import ObjectReference
+from podlite.kubelet import labels
+from podlite.kubelet.gotime import NANOSECONDS, rfc3339
+from podlite.kubelet.watch import Broadcast, Subscription
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from podlite.api.container import Container
+    from podlite.api.pod import Pod
+    from podlite.kubelet.clock import Clock
+
+T = TypeVar("T")
+
+NORMAL = "Normal"
+WARNING = "Warning"
+
+CREATED = "Created"
+STARTED = "Started"
+FAILED = "Failed"
+KILLING = "Killing"
+BACK_OFF = "BackOff"
+PULLING = "Pulling"
+PULLED = "Pulled"
+INSPECT_FAILED = "InspectFailed"
+ERR_IMAGE_NEVER_PULL = "ErrImageNeverPull"
+FAILED_KILL_POD = "FailedKillPod"
+FAILED_CREATE_POD_CONTAINER = "FailedCreatePodContainer"
+FAILED_CREATE_POD_SANDBOX = "FailedCreatePodSandBox"
+FAILED_POD_SANDBOX_STATUS = "FailedPodSandBoxStatus"
+SANDBOX_CHANGED = "SandboxChanged"
+FAILED_MOUNT = "FailedMount"
+FAILED_SYNC = "FailedSync"
+FAILED_POST_START_HOOK = "FailedPostStartHook"
+FAILED_PRE_STOP_HOOK = "FailedPreStopHook"
+UNHEALTHY = "Unhealthy"
+PROBE_WARNING = "ProbeWarning"
+CONTAINER_GC_FAILED = "ContainerGCFailed"
+IMAGE_GC_FAILED = "ImageGCFailed"
+FREE_DISK_SPACE_FAILED = "FreeDiskSpaceFailed"
+INVALID_DISK_CAPACITY = "InvalidDiskCapacity"
+
+COMPONENT = "kubelet"
+
+MAX_EVENTS = 4096
+_SIMILAR = 10  # messages of one reason, before they are combined
+_SIMILAR_NS = 600 * NANOSECONDS
+_BURST = 25  # events of one object and type, before they are held back
+_REFILL_NS = 300 * NANOSECONDS
+
+
+class _Similar:
+    """The different messages of one reason that came within ten minutes of each other."""
+
+    __slots__ = ("last_ns", "messages")
+
+    def __init__(self) -> None:
+        self.messages: set[str] = set()
+        self.last_ns = 0
+
+
+class _Allowance:
+    """A token bucket: 25 at once, then one every five minutes."""
+
+    __slots__ = ("filled_ns", "tokens")
+
+    def __init__(self, now_ns: int) -> None:
+        self.tokens = float(_BURST)
+        self.filled_ns = now_ns
+
+    def take(self, now_ns: int) -> bool:
+        self.tokens = min(self.tokens + (now_ns - self.filled_ns) / _REFILL_NS, _BURST)
+        self.filled_ns = now_ns
+        if self.tokens < 1:
+            return False
+        self.tokens -= 1
+        return True
+
+
+class EventRecorder:
+    """Records events, and hands them to who watches. Events that were handed out are never changed."""
+
+    def __init__(self, clock: Clock, node_name: str) -> None:
+        self._clock = clock
+        self._source = EventSource(component=COMPONENT, host=node_name)
+        self._events: OrderedDict[str, Event] = OrderedDict()
+        self._similar: OrderedDict[str, _Similar] = OrderedDict()
+        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
+        self._changes: Broadcast[Event] = Broadcast()
+
+    def pod_event(self, pod: Pod, type: str, reason: str, message: str) -> None:
+        """Records what happened to a pod."""
+        self._record(_reference(pod, ""), type, reason, message)
+
+    def container_event(
+        self, pod: Pod, container: Container, type: str, reason: str, message: str, container_id: str = ""
+    ) -> None:
+        """Records what happened to a container. Its id is replaced by its name, or no two events would be the same."""
+        if container_id:
+            message = message.replace(container_id, container.name)
+        self._record(_reference(pod, labels.field_path(pod, container.name)), type, reason, message)
+
+    def node_event(self, type: str, reason: str, message: str) -> None:
+        """Records what happened to this machine."""
+        node = self._source.host
+        self._record(ObjectReference(kind="Node", name=node, uid=node), type, reason, message)
+
+    def events(self, uid: str | None = None) -> list[Event]:
+        """The events, of one object if its UID is given; the one that happened last comes last."""
+        return [each for each in self._events.values() if uid is None or each.involved_object.uid == uid]
+
+    def watch(self) -> Subscription[Event]:
+        """Events from now on, each time they happen; of one that happens faster than it is read, the newest count."""
+        return self._changes.subscribe()
+
+    def remove(self, uid: str) -> None:
+        """Forgets the events of an object."""
+        for key in [key for key, each in self._events.items() if each.involved_object.uid == uid]:
+            del self._events[key]
+        for kept in (self._similar, self._allowances):
+            for key in [each for each in kept if each.startswith(f"{uid} ")]:
+                del kept[key]
+
+    def close(self) -> None:
+        """Ends every watcher's iteration."""
+        self._changes.close()
+
+    def _record(self, about: ObjectReference, type: str, reason: str, message: str) -> None:
+        now_ns = self._clock.now_ns()
+        group = f"{about.uid} {type} {reason}"
+        key = f"{group} {about.field_path} {message}"
+        similar = _bounded(self._similar, group, _Similar)
+        if now_ns - similar.last_ns > _SIMILAR_NS:
+            similar.messages.clear()
+        similar.last_ns = now_ns
+        similar.messages.add(message)
+        if len(similar.messages) >= _SIMILAR:
+            similar.messages.pop()
+            message = f"(combined from similar events): {message}"
+            key = group
+        before = self._events.pop(key, None)
+        allowance = _bounded(self._allowances, f"{about.uid} {type}", lambda: _Allowance(now_ns))
+        allowed = allowance.take(now_ns)
+        if not allowed and before is None:
+            return
+        event = self._event(about, type, reason, message, now_ns, before)
+        self._events[key] = event
+        if len(self._events) > MAX_EVENTS:
+            self._events.popitem(last=False)
+        if allowed:
+            self._changes.send(key, event)
+
+    def _event(
+        self, about: ObjectReference, type: str, reason: str, message: str, now_ns: int, before: Event | None
+    ) -> Event:
+        now = rfc3339(now_ns)
+        if before is not None:
+            return structs.replace(before, message=message, count=before.count + 1, last_timestamp=now)
+        meta = ObjectMeta(
+            name=f"{about.name}.{now_ns:x}", namespace=about.namespace or "default", creation_timestamp=now
+        )
+        return Event(
+            metadata=meta,
+            involved_object=about,
+            reason=reason,
+            message=message,
+            source=self._source,
+            first_timestamp=now,
+            last_timestamp=now,
+            count=1,
+            type=type,
+            reporting_component=COMPONENT,
+            reporting_instance=self._source.host,
+        )
+
+
+def _bounded(kept: OrderedDict[str, T], key: str, make: Callable[[], T]) -> T:
+    found = kept.get(key)
+    if found is None:
+        found = kept[key] = make()
+        if len(kept) > MAX_EVENTS:
+            kept.popitem(last=False)
+    else:
+        kept.move_to_end(key)
+    return found
+
+
+def _reference(pod: Pod, field_path: str) -> ObjectReference:
+    meta = pod.metadata
+    return ObjectReference(
+        kind="Pod",
+        api_version="v1",
+        namespace=meta.namespace,
+        name=meta.name,
+        uid=meta.uid,
+        resource_version=meta.resource_version,
+        field_path=field_path,
+    )

@@ -1,0 +1,224 @@
+"""Makes sure that a container's image is there, by its pull policy, with the kubelet's reasons, messages and events.
+
+Pods that need the same image at the same time share one pull.
+Source: pkg/kubelet/images/image_manager.go and types.go, Kubernetes 1.36.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import anyio
+
+from podlite.cri.errors import CRIError, ImageError
+from podlite.cri.types import ImageSpec
+from podlite.kubelet import events
+from podlite.kubelet.backoff import image_key
+from podlite.kubelet.gotime import NANOSECONDS, duration
+from podlite.kubelet.image_name import InvalidImageName, registry, with_default_tag
+from podlite.kubelet.types import KubeletError
+from podlite.steps import step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+
+    from podlite.api.pod import Pod
+    from podlite.cri.services import ImageService
+    from podlite.cri.types import AuthConfig, Image, PodSandboxConfig
+    from podlite.kubelet.backoff import BackOff
+    from podlite.kubelet.clock import Clock
+
+    # Records an event about whatever needs the image: (type, reason, message).
+    Record = Callable[[str, str, str], None]
+    Credentials = Callable[[Pod, str], AuthConfig | None]
+
+ERR_IMAGE_PULL = "ErrImagePull"
+IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
+ERR_IMAGE_NEVER_PULL = "ErrImageNeverPull"
+IMAGE_INSPECT_ERROR = "ImageInspectError"
+INVALID_IMAGE_NAME = "InvalidImageName"
+
+# The registry of images that exist on this machine only: asking anybody for them would be a mistake.
+LOCAL_REGISTRY = "podlite.local"
+
+USE, PULL, REFUSE = "use", "pull", "refuse"
+
+
+class EnsuredImage(NamedTuple):
+    """`ref` is what a container is created from; `image` is what the runtime knows of it."""
+
+    ref: str
+    image: Image | None
+
+
+def pull_decision(policy: str, present: bool) -> str:
+    """What a pull policy makes of an image that is present or not: USE, PULL or REFUSE."""
+    if policy == "Always":
+        return PULL
+    if present:
+        return USE
+    return REFUSE if policy == "Never" else PULL
+
+
+def effective_policy(policy: str, image: str) -> str:
+    """The pull policy, which for an image of this machine's own is always Never."""
+    return "Never" if registry(image) == LOCAL_REGISTRY else policy
+
+
+class _Pull:
+    """A pull that is under way, and who waits for it."""
+
+    __slots__ = ("done", "error", "ref", "scope", "waiting")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.scope = anyio.CancelScope()
+        self.ref = ""
+        self.error: CRIError | None = None
+        self.waiting = 0
+
+
+class ImageManager:
+    """`tasks` is where pulls run; `credentials` finds a pod's credentials for an image."""
+
+    def __init__(
+        self,
+        images: ImageService,
+        clock: Clock,
+        back_off: BackOff,
+        tasks: TaskGroup,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self._images = images
+        self._clock = clock
+        self._back_off = back_off
+        self._tasks = tasks
+        self._credentials = credentials
+        self._pulls: dict[str, _Pull] = {}
+        self._last_errors: dict[str, str] = {}
+
+    async def ensure(
+        self, pod: Pod, image: str, policy: str, record: Record, sandbox_config: PodSandboxConfig | None = None
+    ) -> EnsuredImage:
+        """The image, pulled if need be. Raises KubeletError: its reason and message are those of the status."""
+        with step("image.ensure", pod=f"{pod.metadata.namespace}/{pod.metadata.name}"):
+            try:
+                name = with_default_tag(image)
+            except InvalidImageName as error:
+                message = f'Failed to apply default image tag "{image}": {error}'
+                record(events.WARNING, events.INSPECT_FAILED, message)
+                raise KubeletError(message, reason=INVALID_IMAGE_NAME) from None
+            spec = ImageSpec(image=name, annotations=dict(pod.metadata.annotations), user_specified_image=image)
+            policy = effective_policy(policy, name)
+            found = None if policy == "Always" else await self._inspect(spec, record)
+            decision = pull_decision(policy, found is not None)
+            if decision == USE and found is not None:
+                message = f'Container image "{image}" already present on machine and can be accessed by the pod'
+                record(events.NORMAL, events.PULLED, message)
+                return EnsuredImage(found.id, found)
+            if decision == REFUSE:
+                message = f'Container image "{image}" is not present with pull policy of Never'
+                record(events.WARNING, events.ERR_IMAGE_NEVER_PULL, message)
+                raise KubeletError(message, reason=ERR_IMAGE_NEVER_PULL)
+            return await self._pull_with_back_off(pod, image, spec, record, sandbox_config)
+
+    def forget(self, uid: str) -> None:
+        """Drops what is kept for a pod."""
+        self._back_off.forget(f"{uid}_")
+        for key in [each for each in self._last_errors if each.startswith(f"{uid}_")]:
+            del self._last_errors[key]
+
+    async def _inspect(self, spec: ImageSpec, record: Record) -> Image | None:
+        try:
+            return await self._images.image_status(spec)
+        except CRIError as error:
+            message = f'Failed to inspect image "{spec.image}": {error}'
+            record(events.WARNING, events.INSPECT_FAILED, message)
+            raise KubeletError(message, reason=IMAGE_INSPECT_ERROR) from error
+
+    async def _pull_with_back_off(
+        self, pod: Pod, image: str, spec: ImageSpec, record: Record, sandbox_config: PodSandboxConfig | None
+    ) -> EnsuredImage:
+        key = image_key(pod, image)
+        if self._back_off.until_since_update(key) is not None:
+            message = f'Back-off pulling image "{image}"'
+            record(events.NORMAL, events.BACK_OFF, message)
+            last = self._last_errors.get(key)
+            raise KubeletError(f"{message}: {last}" if last else message, reason=IMAGE_PULL_BACK_OFF)
+        self._last_errors.pop(key, None)
+        record(events.NORMAL, events.PULLING, f'Pulling image "{image}"')
+        started = self._clock.now_ns()
+        auth = self._credentials(pod, spec.image) if self._credentials is not None else None
+        try:
+            ref = await self._shared_pull(spec, auth, sandbox_config)
+        except CRIError as error:
+            record(events.WARNING, events.FAILED, f'Failed to pull image "{image}": {error}')
+            self._back_off.next(key, self._clock.now_ns())
+            reason = error.reason if isinstance(error, ImageError) else ERR_IMAGE_PULL
+            self._last_errors[key] = f"{reason}: {error}"
+            raise KubeletError(str(error), reason=reason) from error
+        took = duration((self._clock.now_ns() - started) // 1_000_000 * 1_000_000 / NANOSECONDS)
+        found = await self._status_after_pull(spec, ref)
+        size = found.size if found is not None else 0
+        record(
+            events.NORMAL,
+            events.PULLED,
+            f'Successfully pulled image "{image}" in {took} ({took} including waiting). Image size: {size} bytes.',
+        )
+        self._back_off.collect()
+        return EnsuredImage(ref, found)
+
+    async def _status_after_pull(self, spec: ImageSpec, ref: str) -> Image | None:
+        try:
+            return await self._images.image_status(spec) or await self._images.image_status(ImageSpec(image=ref))
+        except CRIError:
+            # Its size is only for the event; a missing user counts as root, as it does for the kubelet.
+            return None
+
+    async def _shared_pull(
+        self, spec: ImageSpec, auth: AuthConfig | None, sandbox_config: PodSandboxConfig | None
+    ) -> str:
+        """Joins the pull of the same image with the same credentials, or begins one.
+
+        The last one who waits for it takes the pull down when it is cancelled. Raises CRIError.
+        """
+        key = f"{spec.image} {spec.runtime_handler} {auth}"
+        pull = self._pulls.get(key)
+        if pull is None:
+            pull = self._pulls[key] = _Pull()
+            self._tasks.start_soon(self._pull, key, pull, spec, auth, sandbox_config)
+        pull.waiting += 1
+        try:
+            await pull.done.wait()
+        finally:
+            pull.waiting -= 1
+            if not pull.waiting and not pull.done.is_set():
+                self._forget_pull(key, pull)
+                pull.scope.cancel()
+        if pull.error is not None:
+            raise pull.error
+        return pull.ref
+
+    async def _pull(
+        self,
+        key: str,
+        pull: _Pull,
+        spec: ImageSpec,
+        auth: AuthConfig | None,
+        sandbox_config: PodSandboxConfig | None,
+    ) -> None:
+        try:
+            with pull.scope:
+                pull.ref = await self._images.pull_image(spec, auth, sandbox_config)
+        except CRIError as error:
+            pull.error = error
+        finally:
+            self._forget_pull(key, pull)
+            pull.done.set()
+
+    def _forget_pull(self, key: str, pull: _Pull) -> None:
+        """Who comes from now on, even while a cancelled pull is still taken back, begins another one."""
+        if self._pulls.get(key) is pull:
+            del self._pulls[key]

@@ -1,0 +1,209 @@
+"""What a pod has around its containers: cgroup, directories, volumes, probes. Made when first needed, and imported
+only then: most pods have neither volumes nor probes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from podlite import log
+from podlite.kubelet import events, labels
+from podlite.kubelet.paths import pod_logs_dir
+from podlite.kubelet.pod_files import make_log_directory, remove_directory, remove_pod_directory
+from podlite.kubelet.types import BackOffError, KubeletError, ProbeResults
+from podlite.steps import step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from podlite.api.pod import Pod
+    from podlite.kubelet.clock import Clock
+    from podlite.kubelet.events import EventRecorder
+    from podlite.kubelet.pod_cgroup import PodCgroups
+    from podlite.kubelet.pod_json import PodJson
+    from podlite.kubelet.pod_record import PodRecord
+    from podlite.kubelet.pod_status import RuntimeContainerStatus
+    from podlite.kubelet.types import KubeletConfig, ObjectStore, Prober
+    from podlite.kubelet.volumes.manager import VolumeManager
+
+_NANO = 1_000_000_000
+
+
+class PodParts:
+    """`make_prober` is called once, for the first pod with probes."""
+
+    def __init__(
+        self,
+        *,
+        config: KubeletConfig,
+        objects: ObjectStore,
+        cgroups: PodCgroups,
+        recorder: EventRecorder,
+        clock: Clock,
+        pod_json: PodJson,
+        make_prober: Callable[[], Prober],
+    ) -> None:
+        self._config = config
+        self._objects = objects
+        self._cgroups = cgroups
+        self._recorder = recorder
+        self._clock = clock
+        self._pod_json = pod_json
+        self._make_prober = make_prober
+        self._prober: Prober | None = None
+        self._volumes: VolumeManager | None = None
+        self.results = ProbeResults()
+
+    # --- probes -----------------------------------------------------------------------------
+
+    def tend(self, record: PodRecord) -> None:
+        """Probes the pod as its specification says. Idempotent."""
+        if record.tended is record.pod:
+            return
+        record.tended = record.pod
+        if not has_probes(record.pod):
+            return
+        if self._prober is None:
+            self._prober = self._make_prober()
+            prober = self._prober
+            self.results = ProbeResults(prober.startup, prober.liveness, prober.readiness)
+        self._prober.add_pod(record.pod)
+
+    def stop_liveness_and_startup(self, record: PodRecord) -> None:
+        """A pod that is being stopped must not be restarted; whether it is ready is still of interest."""
+        if self._prober is not None:
+            self._prober.stop_liveness_and_startup(record.uid)
+
+    def stop_probes(self, record: PodRecord) -> None:
+        if self._prober is not None:
+            self._prober.remove_pod(record.uid)
+
+    # --- cgroup, directories, volumes ---------------------------------------------------------
+
+    async def prepare(self, record: PodRecord) -> None:
+        """Makes everything that the pod's containers need outside of them. Idempotent. Raises KubeletError."""
+        pod = record.pod
+        if record.cgroup_parent is None:
+            with step("pod.cgroup", pod=labels.pod_name(pod)):
+                record.cgroup_parent = await to_thread.run_sync(self._make_cgroup_and_logs, pod, self._report)
+        if record.volumes is None:
+            record.volumes = await self._set_up_volumes(pod)
+
+    def _make_cgroup_and_logs(self, pod: Pod, report: Callable[[Pod, str, str], None]) -> str:
+        """Blocking."""
+        try:
+            parent = self._cgroups.create(pod)
+        except KubeletError as error:
+            report(pod, events.FAILED_CREATE_POD_CONTAINER, f"unable to ensure pod container exists: {error}")
+            raise
+        try:
+            make_log_directory(pod_logs_dir(self._config, pod))
+        except OSError as error:
+            text = f"error making pod data directories: {error.filename}: {error.strerror}"
+            report(pod, events.FAILED, text)
+            raise KubeletError(text, reason=events.FAILED) from error
+        return parent
+
+    def _report(self, pod: Pod, reason: str, message: str) -> None:
+        """From a worker thread."""
+        from anyio import from_thread
+
+        from_thread.run_sync(self._recorder.pod_event, pod, events.WARNING, reason, message)
+
+    async def _set_up_volumes(self, pod: Pod) -> dict[str, str]:
+        if not pod.spec.volumes:
+            return {}
+        from podlite.kubelet.volumes.manager import VolumesNotReady
+
+        def record(type: str, reason: str, message: str) -> None:
+            self._recorder.pod_event(pod, type, reason, message)
+
+        with step("pod.volumes", pod=labels.pod_name(pod)):
+            try:
+                return await self._volume_manager().set_up(pod, record)
+            except VolumesNotReady as error:
+                for message in error.problems.values():
+                    self._recorder.pod_event(pod, events.WARNING, events.FAILED_MOUNT, message)
+                until = self._clock.now_ns() + int(error.retry_after * _NANO)
+                raise BackOffError(error.message, reason=error.reason, until=until) from error
+
+    async def update_volumes(self, pod: Pod) -> None:
+        """Brings volumes up to date that show ConfigMaps, Secrets or the pod itself."""
+        if not pod.spec.volumes:
+            return
+        from podlite.kubelet.types import VolumeError
+
+        try:
+            await self._volume_manager().update(pod)
+        except VolumeError as error:
+            self._recorder.pod_event(pod, events.WARNING, events.FAILED_MOUNT, error.message)
+
+    async def exceeded_volume_limit(self, pod: Pod) -> str:
+        """Why the pod is to be evicted for what its volumes hold; empty if it is not."""
+        return await self._volume_manager().exceeded_limit(pod)
+
+    def _volume_manager(self) -> VolumeManager:
+        if self._volumes is None:
+            from podlite.kubelet.volumes.manager import VolumeManager
+
+            self._volumes = VolumeManager(self._config, self._objects)
+        return self._volumes
+
+    # --- the end ------------------------------------------------------------------------------
+
+    async def release(self, record: PodRecord) -> None:
+        """Takes down volumes, the pod's directory and its cgroup. Idempotent. Raises KubeletError."""
+        with step("pod.cleanup", pod=labels.pod_name(record.pod)):
+            if record.pod.spec.volumes:
+                await self._volume_manager().tear_down(record.uid)
+            await to_thread.run_sync(self._remove_directory_and_cgroup, record.uid)
+        record.volumes = None
+        record.cgroup_parent = None
+
+    def _remove_directory_and_cgroup(self, uid: str) -> None:
+        """Blocking."""
+        remove_pod_directory(self._config, uid)
+        self._cgroups.remove(uid)
+
+    async def forget_record_file(self, record: PodRecord) -> None:
+        """Removes the file by which other terminals see the pod."""
+        await self._pod_json.remove(record.uid)
+
+    async def remove_directories(self, record: PodRecord) -> None:
+        """Removes the pod's logs, unless they are to be kept. Idempotent. Raises KubeletError."""
+        if record.keep_logs or self._config.keep_logs:
+            return
+        path = pod_logs_dir(self._config, record.pod)
+        try:
+            await to_thread.run_sync(remove_directory, path)
+        except OSError as error:
+            raise KubeletError(f"the pod's logs {path} cannot be removed: {error.strerror}") from error
+
+    async def remove_container_logs(self, container: RuntimeContainerStatus) -> None:
+        """Removes the log of a container that is about to be removed, rotated files included."""
+        if container.log_path:
+            await to_thread.run_sync(remove_logs, container.log_path)
+
+
+def has_probes(pod: Pod) -> bool:
+    """Whether any app container or sidecar is probed."""
+    return any(
+        each.liveness_probe is not None or each.readiness_probe is not None or each.startup_probe is not None
+        for each in (*pod.spec.containers, *pod.spec.init_containers)
+    )
+
+
+def remove_logs(path: str) -> None:
+    """Removes a log and what was rotated out of it. Blocking; what cannot be removed is logged, and left."""
+    directory, name = os.path.split(path)
+    try:
+        for each in os.listdir(directory):
+            if each == name or each.startswith(f"{name}."):
+                os.unlink(f"{directory}/{each}")
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.warning("a log cannot be removed", path=error.filename or path, why=error.strerror or "")

@@ -1,0 +1,365 @@
+"""One turn of a pod: publish its status, decide, act; and its end: stop, release, remove.
+
+The decisions are `compute_pod_actions`'s; here they are carried out. Every step may be repeated after a failure
+or a cancellation at any point.
+Source: pkg/kubelet/kubelet.go (SyncPod, SyncTerminatingPod, SyncTerminatedPod) and
+kuberuntime/kuberuntime_manager.go (SyncPod), Kubernetes 1.36.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from podlite.cri.errors import CRIError, NotFoundError
+from podlite.kubelet import events, labels
+from podlite.kubelet.actions import PodActions, compute_pod_actions
+from podlite.kubelet.container_start import SandboxContext
+from podlite.kubelet.gotime import NANOSECONDS, rfc3339
+from podlite.kubelet.phase import TERMINAL
+from podlite.kubelet.pod_status import sandbox_ips, with_sandbox
+from podlite.kubelet.sandbox_config import make_sandbox_config
+from podlite.kubelet.status import (
+    DEADLINE_MESSAGE,
+    DEADLINE_REASON,
+    generate_api_pod_status,
+    past_active_deadline,
+)
+from podlite.kubelet.types import BackOffError, KubeletError, Waiting
+from podlite.kubelet.worker_states import WorkerState
+from podlite.steps import step
+
+if TYPE_CHECKING:
+    from podlite.api.container import Container
+    from podlite.api.status import PodStatus
+    from podlite.cri.services import RuntimeService
+    from podlite.cri.types import ImageSpec, PodSandboxConfig
+    from podlite.kubelet.clock import Clock
+    from podlite.kubelet.container_start import ContainerStarter
+    from podlite.kubelet.events import EventRecorder
+    from podlite.kubelet.image_manager import ImageManager
+    from podlite.kubelet.pleg import Pleg
+    from podlite.kubelet.pod_kill import PodKiller
+    from podlite.kubelet.pod_parts import PodParts
+    from podlite.kubelet.pod_record import PodRecord
+    from podlite.kubelet.pod_status import RuntimePodStatus
+    from podlite.kubelet.status_manager import StatusManager
+    from podlite.kubelet.types import KubeletConfig
+
+# A plan that is carried out leads to the next one at once; a pod that needs more than this many is up to something.
+_MAX_ROUNDS = 32
+# What the generic PLEG's period is to a kubelet: a sandbox that dies at once is not made again at once.
+_SANDBOX_SPACING = 1.0
+
+
+class PodSyncer:
+    """Carries out what a pod's worker asks for. One for all pods; what belongs to one pod is in its record."""
+
+    def __init__(
+        self,
+        *,
+        runtime: RuntimeService,
+        images: ImageManager,
+        starter: ContainerStarter,
+        killer: PodKiller,
+        parts: PodParts,
+        pleg: Pleg,
+        statuses: StatusManager,
+        recorder: EventRecorder,
+        clock: Clock,
+        config: KubeletConfig,
+    ) -> None:
+        self._runtime = runtime
+        self._images = images
+        self._starter = starter
+        self._killer = killer
+        self._parts = parts
+        self._pleg = pleg
+        self._statuses = statuses
+        self._recorder = recorder
+        self._clock = clock
+        self._config = config
+
+    # --- the three phases of a pod ----------------------------------------------------------
+
+    async def sync(self, record: PodRecord) -> bool:
+        """Brings the pod to where it should be; True once it has reached a terminal phase.
+
+        Raises CRIError or KubeletError for what did not work; as a BackOffError it says when to try again.
+        """
+        runtime = await self._pleg.newer_than(record.uid, record.stale_before)
+        for _ in range(_MAX_ROUNDS):
+            if self.publish(record, runtime).phase in TERMINAL:
+                return True
+            self._parts.tend(record)
+            plan = compute_pod_actions(record.pod, runtime, self._parts.results)
+            if plan.idle or (plan.kill_pod and not plan.create_sandbox and runtime.stopped):
+                return False
+            failures = await self._execute(record, plan, runtime)
+            runtime = await self._pleg.inspect(record.uid)
+            if failures:
+                if self.publish(record, runtime).phase in TERMINAL:
+                    return True
+                raise _first_to_retry(failures)
+        raise KubeletError(f"pod {labels.pod_name(record.pod)} does not settle")
+
+    async def terminate(self, record: PodRecord) -> None:
+        """Stops everything that runs in the pod. Raises CRIError or KubeletError."""
+        pod = record.pod
+        runtime = await self._pleg.newer_than(record.uid, record.stale_before)
+        self.publish(record, runtime)
+        self._parts.stop_liveness_and_startup(record)
+        try:
+            await self._killer.kill_pod(
+                pod, runtime, grace_override=record.grace, hooks_done=record.hooks_done
+            )
+        except KubeletError as error:
+            self._recorder.pod_event(pod, events.WARNING, events.FAILED_KILL_POD, f"error killing pod: {error}")
+            raise
+        self._parts.stop_probes(record)
+        runtime = await self._pleg.inspect(record.uid)
+        running = runtime.running_containers()
+        if running:
+            ids = " ".join([each.id for each in running])
+            raise KubeletError(f"detected running containers after a successful KillPod, CRI violation: [{ids}]")
+        self.publish(record, runtime, terminal=True)
+        self._statuses.set_stopped(record.uid)
+
+    async def release(self, record: PodRecord) -> None:
+        """Gives back what a stopped pod does not need any more: its volumes and its cgroup. Raises KubeletError."""
+        self.publish(record, self._pleg.get(record.uid), terminal=True)
+        await self._parts.release(record)
+        self._statuses.terminate(record.uid)
+
+    async def remove(self, record: PodRecord) -> None:
+        """Removes what is left of the pod: sandboxes, containers, directories, logs. Raises CRIError, KubeletError."""
+        with step("pod.cleanup", pod=labels.pod_name(record.pod)):
+            runtime = self._pleg.get(record.uid)
+            await self._parts.forget_record_file(record)
+            for sandbox in runtime.sandboxes:
+                try:
+                    await self._runtime.remove_pod_sandbox(sandbox.id)
+                except NotFoundError:
+                    pass
+            await self._parts.remove_directories(record)
+        record.last = self._statuses.pod(record.uid)
+        self._images.forget(record.uid)
+        self._starter.forget(record.uid)
+        self._pleg.forget(record.uid)
+        self._statuses.remove(record.uid)
+
+    # --- status -----------------------------------------------------------------------------
+
+    def publish(self, record: PodRecord, runtime: RuntimePodStatus, *, terminal: bool = False) -> PodStatus:
+        """Makes the pod's status from what is known now, and hands it to the status manager."""
+        pod = record.pod
+        before = self._statuses.get(record.uid) or pod.status
+        now = self._clock.now_ns()
+        if record.evicted is None and record.state is WorkerState.SYNC and past_active_deadline(pod, before, now):
+            record.evicted = (DEADLINE_REASON, DEADLINE_MESSAGE)
+            self._recorder.pod_event(pod, events.NORMAL, DEADLINE_REASON, DEADLINE_MESSAGE)
+        status = generate_api_pod_status(
+            pod,
+            runtime,
+            before,
+            config=self._config,
+            probes=self._parts.results,
+            waiting=record.waiting,
+            now=rfc3339(now),
+            terminal=terminal,
+            evicted=record.evicted,
+        )
+        self._statuses.set(pod, status)
+        return status
+
+    # --- carrying out a plan ----------------------------------------------------------------
+
+    async def _execute(self, record: PodRecord, plan: PodActions, runtime: RuntimePodStatus) -> list[KubeletError]:
+        """Does what the plan says, as far as that works; returns what did not."""
+        pod = record.pod
+        if plan.create_sandbox and plan.sandbox_id:
+            text = "Pod sandbox changed, it will be killed and re-created."
+            self._recorder.pod_event(pod, events.NORMAL, events.SANDBOX_CHANGED, text)
+        try:
+            if plan.kill_pod:
+                await self._killer.kill_pod(pod, runtime)
+                if not plan.create_sandbox:
+                    return []
+                await self._remove_init_containers(record, runtime, keep_newest=False)
+            else:
+                for each in plan.containers_to_kill:
+                    await self._killer.kill_container(
+                        pod, each.name, each.id, message=each.message, reason=each.reason
+                    )
+                await self._remove_init_containers(record, runtime, keep_newest=True)
+            if not (
+                plan.create_sandbox
+                or plan.init_containers_to_start
+                or plan.containers_to_start
+                or plan.ephemeral_containers_to_start
+            ):
+                return []
+            await self._parts.prepare(record)
+            context = await self._sandbox(record, plan, runtime)
+        except KubeletError as error:
+            return [error]
+        except CRIError as error:
+            return [KubeletError(str(error))]
+        return await self._start_containers(record, plan, runtime, context)
+
+    async def _start_containers(
+        self, record: PodRecord, plan: PodActions, runtime: RuntimePodStatus, context: SandboxContext
+    ) -> list[KubeletError]:
+        failures: list[KubeletError] = []
+        spec = record.pod.spec
+        for name in plan.ephemeral_containers_to_start:
+            await self._start(record, _named(spec.ephemeral_containers, name), runtime, context, failures)
+        for name in plan.init_containers_to_start:
+            container = _named(spec.init_containers, name)
+            started = await self._start(record, container, runtime, context, failures)
+            if not started and not labels.is_sidecar(container):
+                return failures
+        for name in plan.containers_to_start:
+            await self._start(record, _named(spec.containers, name), runtime, context, failures)
+        return failures
+
+    async def _start(
+        self,
+        record: PodRecord,
+        container: Container,
+        runtime: RuntimePodStatus,
+        context: SandboxContext,
+        failures: list[KubeletError],
+    ) -> bool:
+        try:
+            await self._starter.start(record.pod, container, runtime, context)
+        except KubeletError as error:
+            record.waiting[container.name] = Waiting(error.reason, str(error))
+            failures.append(error)
+            return False
+        record.waiting.pop(container.name, None)
+        return True
+
+    async def _remove_init_containers(
+        self, record: PodRecord, runtime: RuntimePodStatus, *, keep_newest: bool
+    ) -> None:
+        """Removes dead instances of init containers: all before a new sandbox, else all but the newest of each."""
+        for container in record.pod.spec.init_containers:
+            dead = [each for each in runtime.containers if each.name == container.name and not each.running]
+            for each in dead[1:] if keep_newest else dead:
+                await self._parts.remove_container_logs(each)
+                await self._runtime.remove_container(each.id)
+
+    async def _sandbox(self, record: PodRecord, plan: PodActions, runtime: RuntimePodStatus) -> SandboxContext:
+        """The sandbox to start containers in, made if the plan says so. Raises KubeletError."""
+        if plan.create_sandbox:
+            context = await self._create_sandbox(record, plan.attempt, runtime)
+        else:
+            config = record.sandbox_config
+            if config is None or config.metadata.attempt != plan.attempt:
+                config = await self._sandbox_config(record, plan.attempt)
+            context = SandboxContext(sandbox_id=plan.sandbox_id, config=config, pod_ips=runtime.ips)
+        if record.pod.spec.host_network:
+            context.pod_ips = self._config.host_ips
+        context.volumes = record.volumes or {}
+        context.image_volumes = await self._image_volumes(record, context.config)
+        return context
+
+    async def _create_sandbox(self, record: PodRecord, attempt: int, runtime: RuntimePodStatus) -> SandboxContext:
+        pod = record.pod
+        self._space_sandboxes(record, attempt)
+        try:
+            config = await self._sandbox_config(record, attempt)
+            handler = self._runtime_handler(record)
+            sandbox_id = await self._runtime.run_pod_sandbox(config, handler)
+        except (CRIError, KubeletError) as error:
+            text = f"Failed to create pod sandbox: {error}"
+            self._recorder.pod_event(pod, events.WARNING, events.FAILED_CREATE_POD_SANDBOX, text)
+            raise KubeletError(str(error), reason="CreatePodSandboxError") from error
+        record.sandbox_made_at = self._clock.monotonic()
+        try:
+            status = await self._runtime.pod_sandbox_status(sandbox_id)
+        except CRIError as error:
+            text = f"Unable to get pod sandbox status: {error}"
+            self._recorder.pod_event(pod, events.WARNING, events.FAILED_POD_SANDBOX_STATUS, text)
+            raise
+        # Images may take long to pull: that the pod is ready to start containers is shown before.
+        self.publish(record, with_sandbox(runtime, status, (), removed=False, timestamp=runtime.timestamp))
+        return SandboxContext(sandbox_id=sandbox_id, config=config, pod_ips=sandbox_ips(status))
+
+    def _space_sandboxes(self, record: PodRecord, attempt: int) -> None:
+        if not attempt or record.sandbox_made_at is None:
+            return
+        left = record.sandbox_made_at + _SANDBOX_SPACING - self._clock.monotonic()
+        if left > 0:
+            until = self._clock.now_ns() + int(left * NANOSECONDS)
+            raise BackOffError("the pod's sandbox does not last", reason="CreatePodSandboxError", until=until)
+
+    async def _sandbox_config(self, record: PodRecord, attempt: int) -> PodSandboxConfig:
+        said: list[tuple[str, str, str]] = []
+
+        def note(type: str, reason: str, message: str) -> None:
+            said.append((type, reason, message))
+
+        def make() -> PodSandboxConfig:
+            return make_sandbox_config(
+                record.pod,
+                self._config,
+                attempt=attempt,
+                cgroup_parent=record.cgroup_parent or "",
+                record=note,
+            )
+
+        record.sandbox_config = await to_thread.run_sync(make)
+        for type, reason, message in said:
+            self._recorder.pod_event(record.pod, type, reason, message)
+        return record.sandbox_config
+
+    def _runtime_handler(self, record: PodRecord) -> str:
+        name = record.pod.spec.runtime_class_name
+        if not name:
+            return ""
+        if name not in self._config.runtime_handlers:
+            raise KubeletError(f'RuntimeClass "{name}" not found', reason="CreatePodSandboxError")
+        return self._config.runtime_handlers[name]
+
+    async def _image_volumes(
+        self, record: PodRecord, sandbox_config: PodSandboxConfig
+    ) -> dict[str, ImageSpec | KubeletError]:
+        """The images of the pod's volumes; a failure is reported by the containers that mount it."""
+        result: dict[str, ImageSpec | KubeletError] = {}
+        pod = record.pod
+        for volume in pod.spec.volumes:
+            if volume.image is None:
+                continue
+            from podlite.cri.types import ImageSpec
+
+            def record_event(type: str, reason: str, message: str) -> None:
+                self._recorder.pod_event(pod, type, reason, message)
+
+            source = volume.image
+            try:
+                image = await self._images.ensure(
+                    pod, source.reference, source.pull_policy, record_event, sandbox_config
+                )
+            except KubeletError as error:
+                result[volume.name] = error
+                continue
+            result[volume.name] = ImageSpec(
+                image=image.ref, user_specified_image=source.reference, annotations=dict(pod.metadata.annotations)
+            )
+        return result
+
+
+def _named(containers: list[Container] | list, name: str) -> Container:  # type: ignore[type-arg]
+    found: Container = next(each for each in containers if each.name == name)
+    return found
+
+
+def _first_to_retry(failures: list[KubeletError]) -> KubeletError:
+    """The failure by which the pod is tried again: the one whose back-off ends first, else any."""
+    waits = [each for each in failures if isinstance(each, BackOffError)]
+    if waits:
+        return min(waits, key=lambda each: each.until)
+    return failures[0]

@@ -1,0 +1,421 @@
+"""cgroups of pods and containers, on v1, v2, or both beside each other (hybrid).
+
+A caller names a cgroup by one path, such as `/podlite/kubepods/burstable/pod<uid>/<id>`; it exists in every
+hierarchy that has a duty, and nowhere else, because each one costs some 100 µs per container (create, join,
+remove):
+
+    cpu, memory, pids   limits and usage: v1's hierarchies, or v2's controllers
+    devices             v1's hierarchy, or a BPF program on the v2 cgroup
+    the v2 tree         kill and freeze at a stroke, CPU usage, pressure; also where the controllers are on v1
+    cpuacct, freezer    v1, only where there is no v2 tree to do their duty
+    cpuset, hugetlb     only for cgroups that are limited by them
+
+blkio, net_cls, net_prio, perf_event, rdma, misc and name=systemd have none: no field of a pod reaches them.
+
+Nothing outside `root` is made, changed or removed, except that v2 controllers are passed on to it from above.
+All functions block, for microseconds as a rule; `wait_empty`, `kill` and `remove` for as long as they say.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from podlite.linux import cgroup_processes, cgroup_stats
+from podlite.linux.cgroup_files import REMOVE_TIMEOUT, CgroupError, CgroupUnavailable, explain, remove_tree, write
+from podlite.linux.cgroup_limits import DevicePrograms, limit_devices_v1, write_group
+from podlite.linux.cgroup_mounts import hierarchies
+from podlite.linux.cgroup_processes import OomWatch
+from podlite.linux.cgroup_resources import MIN_SHARES, Resources, v1_plan, v2_plan
+from podlite.linux.cgroup_stats import Stats
+from podlite.linux.cgroup_tree import ancestors, available, make_v1, make_v2
+
+if TYPE_CHECKING:
+    from podlite.linux.cgroup_mounts import Hierarchy
+    from podlite.linux.devices import DeviceRule
+
+__all__ = ["CgroupError", "CgroupUnavailable", "Cgroups", "Created", "OomWatch", "Resources", "Stats"]
+
+_ALWAYS = ("cpu", "memory", "pids")
+_WITHOUT_V2 = ("cpuacct", "freezer")
+_ON_DEMAND = ("cpuset", "hugetlb")
+
+
+class Created(NamedTuple):
+    """A cgroup that is there.
+
+    `attach` is what `Cgroups.attach_paths` returns. `devices_limited` is False if nothing on this machine enforces
+    device rules. `warnings` are sentences on what was asked for in vain.
+    """
+
+    attach: list[str]
+    devices_limited: bool
+    warnings: list[str]
+
+
+class Cgroups:
+    """The cgroups below `root` (an absolute cgroup path such as /podlite), which is made when it is needed.
+
+    With "/" as the root the caller answers for each path, as the runtime of a kubelet does, which names the parents.
+    """
+
+    def __init__(self, mounted: tuple[Hierarchy, ...], root: str = "/podlite", *, devices_by_bpf: bool = False) -> None:
+        """`devices_by_bpf` uses a BPF program although there is a v1 hierarchy: for a process that starts many
+        containers it is cheaper (loading 450 µs once, then 7 µs each, where v1 takes 150 µs each).
+        """
+        if not root.startswith("/") or os.path.normpath(root) != root:
+            raise ValueError(f"{root!r} is no cgroup to work in: it must be an absolute path")
+        self.root = root
+        self.unified = next((each for each in mounted if each.version == 2 and each.writable), None)
+        self.missing: dict[str, str] = {}
+        self._v1: dict[str, Hierarchy] = {}
+        self._v2: set[str] = set()
+        self._programs = DevicePrograms()
+        by_controller = {controller: each for each in mounted for controller in each.controllers}
+        wanted = [*_ALWAYS, *_ON_DEMAND]
+        if self.unified is None:
+            wanted += _WITHOUT_V2
+        if not devices_by_bpf or self.unified is None:
+            wanted.append("devices")
+        for controller in wanted:
+            found = by_controller.get(controller)
+            if found is None:
+                if controller in _ALWAYS:
+                    self.missing[controller] = f"this machine has no {controller} cgroup controller"
+            elif not found.writable:
+                self.missing[controller] = f"{found.mount} is mounted read-only"
+            elif found.version == 1:
+                self._v1[controller] = found
+            else:
+                self._v2.add(controller)
+
+    @classmethod
+    def detect(cls, root: str = "/podlite", *, devices_by_bpf: bool = False) -> Cgroups:
+        """The cgroups of this machine, or container. Raises OSError if /proc is not readable."""
+        return cls(hierarchies(), root, devices_by_bpf=devices_by_bpf)
+
+    # --- paths ----------------------------------------------------------------------------------
+
+    def pod_path(self, qos: str, uid: str) -> str:
+        """The kubelet's layout (cgroupfs driver): guaranteed pods lie directly in kubepods.
+
+        `qos` is Guaranteed, Burstable or BestEffort, in any case.
+        """
+        level = {"guaranteed": "", "burstable": "/burstable", "besteffort": "/besteffort"}[qos.lower()]
+        return f"{self.root.rstrip('/')}/kubepods{level}/pod{uid}"
+
+    def _check(self, path: str) -> None:
+        below = path.startswith(self.root.rstrip("/") + "/") or path == self.root
+        if not below or path == "/" or os.path.normpath(path) != path:
+            raise ValueError(f"the cgroup {path!r} does not lie below {self.root}")
+
+    def _directories(self, path: str, *, on_demand: bool = True) -> list[str]:
+        """The cgroup's directories, each once, the v2 tree's last; perhaps without those that not every one joins."""
+        mounts = dict.fromkeys(self._v1[each].mount for each in (self._v1 if on_demand else self._constant()))
+        if self.unified is not None:
+            mounts[self.unified.mount] = None
+        return [mount + path for mount in mounts]
+
+    def _constant(self) -> tuple[str, ...]:
+        return tuple(each for each in self._v1 if each not in _ON_DEMAND)
+
+    def _of_v1(self, controller: str, path: str) -> str | None:
+        return self._v1[controller].mount + path if controller in self._v1 else None
+
+    @property
+    def _unified_mount(self) -> str | None:
+        return None if self.unified is None else self.unified.mount
+
+    def attach_paths(self, path: str) -> list[str]:
+        """The files of an existing cgroup into which a process with one thread writes "0" to join it.
+
+        In v1's hierarchies that is `tasks`, in the v2 tree, last in the list, cgroup.procs. The difference is large:
+        a write to a cgroup.procs waits for an RCU grace period, 5 to 16 ms, unless somebody on the machine has just
+        done the same, but a thread that moves itself by `tasks` waits for nobody. v2 has nothing like it; there, be
+        born in the cgroup instead (`process.fork_into` with `v2_directory`), and leave out the last path.
+        """
+        self._check(path)
+        v2 = [] if self.unified is None else [f"{self.unified.mount}{path}/cgroup.procs"]
+        found = dict.fromkeys(self._v1[each].mount + path for each in self._constant())
+        for controller in _ON_DEMAND:
+            directory = self._of_v1(controller, path)
+            if directory is not None and os.path.isdir(directory):
+                found[directory] = None
+        return [*(f"{directory}/tasks" for directory in found), *v2]
+
+    def v2_directory(self, path: str) -> str:
+        """The cgroup's directory in the v2 tree, or "" where there is no such tree."""
+        self._check(path)
+        return "" if self.unified is None else self.unified.mount + path
+
+    def view(self, path: str) -> list[tuple[str, str]]:
+        """What a container sees of its cgroup below /sys/fs/cgroup: (name there, directory here) for each of v1's
+        hierarchies, or for v2 the one with an empty name."""
+        self._check(path)
+        if not self._v1 and self.unified is not None:
+            return [("", self.unified.mount + path)]
+        mounts = dict.fromkeys(self._v1[each].mount for each in self._constant())
+        return [(os.path.basename(mount), mount + path) for mount in mounts]
+
+    def kill_file(self, path: str) -> str:
+        """The file into which "1" is written to kill everything in the cgroup, or "" (before Linux 5.14, no v2)."""
+        self._check(path)
+        file = f"{self._unified_mount}{path}/cgroup.kill"
+        return file if self.unified is not None and os.path.exists(file) else ""
+
+    def oom_file(self, path: str) -> str:
+        """The file with the line `oom_kill N`, or "" where the memory controller is missing."""
+        self._check(path)
+        directory = self._of_v1("memory", path)
+        if directory is not None:
+            return f"{directory}/memory.oom_control"
+        return f"{self._unified_mount}{path}/memory.events" if "memory" in self._v2 else ""
+
+    # --- creating and limiting -------------------------------------------------------------------
+
+    def create(
+        self, path: str, resources: Resources | None = None, rules: tuple[DeviceRule, ...] | None = None
+    ) -> Created:
+        """Makes the cgroup with its ancestors, and limits it; idempotent.
+
+        Without `rules` devices are not limited. Raises CgroupUnavailable where no cgroups can be made at all,
+        CgroupError for a limit that the kernel refuses; what has been made by then stays, for `remove`.
+        """
+        self._check(path)
+        if not self._constant() and self.unified is None:
+            raise CgroupUnavailable(
+                "no cgroup hierarchy can be written to here",
+                hint="mount cgroup2 on /sys/fs/cgroup, writable; in a container, run that with --privileged",
+            )
+        warnings: list[str] = []
+        for mount in dict.fromkeys(self._v1[each] for each in self._constant()):
+            make_v1(mount, path)
+        if self.unified is not None:
+            problems = make_v2(self.unified, path, self._v2.intersection(_ALWAYS))
+            self.missing.update(problems)
+        if resources is not None:
+            warnings += self.set_resources(path, resources)
+        limited = rules is not None and self.set_devices(path, rules)
+        return Created(self.attach_paths(path), limited, warnings)
+
+    def create_pod(self, qos: str, uid: str, resources: Resources | None = None) -> str:
+        """Makes a pod's cgroup and those of its QoS class, as the kubelet does; idempotent. Returns its path.
+
+        Best-effort pods share the smallest weight among themselves. Raises as `create`.
+        """
+        path = self.pod_path(qos, uid)
+        parent = os.path.dirname(path)
+        if parent.endswith("/besteffort"):
+            self.create(parent, Resources(cpu_shares=MIN_SHARES))
+        self.create(path, resources)
+        return path
+
+    def set_resources(self, path: str, resources: Resources) -> list[str]:
+        """Limits an existing cgroup; what is not specified stays as it is.
+
+        Returns a sentence for each limit that nothing here can enforce. Raises CgroupError for one that the
+        kernel refuses, and for `unified` settings of a controller that is not on v2. On v2 a memory limit below
+        the present usage is not refused: the kernel frees what it can and then kills.
+        """
+        self._check(path)
+        try:
+            on_v1, on_v2 = v1_plan(resources), v2_plan(resources)
+        except ValueError as error:
+            raise CgroupError(f"the limits of the cgroup {path} contradict each other: {error}") from error
+        warnings = []
+        for controller in on_v2:
+            for file in resources.unified:
+                if file.startswith(f"{controller}.") and controller in self._v1:
+                    raise CgroupError(
+                        f"{file} is a setting of cgroup v2, and here the {controller} controller is on v1"
+                    )
+            if controller in self._v1:
+                for group in on_v1[controller]:
+                    write_group(self._demand_v1(controller, path), group)
+                continue
+            problem = self._demand_v2(controller, path)
+            if problem:
+                warnings.append(f"no {controller} limit can be set for {path}: {problem}")
+                continue
+            for group in on_v2[controller]:
+                write_group(f"{self._unified_mount}{path}", group)
+        return warnings
+
+    def _demand_v1(self, controller: str, path: str) -> str:
+        """The directory in a v1 hierarchy; one that is joined on demand is made, and running processes join it."""
+        hierarchy = self._v1[controller]
+        directory = hierarchy.mount + path
+        if controller not in _ON_DEMAND or os.path.isdir(directory):
+            return directory
+        make_v1(hierarchy, path)
+        for pid in cgroup_processes.processes(self._members(path)):
+            try:
+                write(f"{directory}/cgroup.procs", str(pid))
+            except ProcessLookupError:
+                pass
+            except OSError as error:
+                raise explain("move a process into", directory, error) from error
+        return directory
+
+    def _demand_v2(self, controller: str, path: str) -> str:
+        """Makes sure that a cgroup of the v2 tree has the controller; returns a sentence if it cannot have it."""
+        if controller not in self._v2 or self.unified is None:
+            return self.missing.get(controller, f"this machine has no {controller} cgroup controller")
+        if controller in available(self.unified.mount + path):
+            return ""
+        return make_v2(self.unified, path, (controller,)).get(controller, "")
+
+    def set_devices(self, path: str, rules: tuple[DeviceRule, ...]) -> bool:
+        """Limits an existing cgroup to these devices; idempotent. Returns False where nothing can enforce it.
+
+        On v1 this must happen before the cgroup has others below it. Raises CgroupError.
+        """
+        self._check(path)
+        directory = self._of_v1("devices", path)
+        if directory is not None:
+            limit_devices_v1(directory, rules)
+            return True
+        return self.unified is not None and self._programs.limit(self.unified.mount + path, rules)
+
+    def close(self) -> None:
+        """Closes the fds of loaded BPF programs; those on cgroups stay in force. Idempotent."""
+        self._programs.close()
+
+    # --- looking ----------------------------------------------------------------------------------
+
+    def version_of(self, controller: str) -> str:
+        """Which version controls it here: `v1`, `v2`, or "" where nothing does."""
+        return "v1" if controller in self._v1 else "v2" if controller in self._v2 else ""
+
+    def describe(self) -> str:
+        """`v1`, `v2` or `hybrid`: v1's controllers beside a v2 tree."""
+        if self.unified is None:
+            return "v1"
+        return "hybrid" if self._v1 else "v2"
+
+    def exists(self, path: str) -> bool:
+        """Whether the cgroup is there, in any hierarchy."""
+        self._check(path)
+        return any(os.path.isdir(directory) for directory in self._directories(path))
+
+    def stats(self, path: str) -> Stats:
+        """What the cgroup has used; where it is gone, or a controller missing, the fields are None."""
+        self._check(path)
+        stats = Stats()
+        if self.unified is not None:
+            directory = self.unified.mount + path
+            cgroup_stats.add_v2_cpu(stats, directory)
+            cgroup_stats.add_pressure(stats, directory)
+            if "memory" in self._v2:
+                cgroup_stats.add_v2_memory(stats, directory)
+            if "pids" in self._v2:
+                cgroup_stats.add_pids(stats, directory)
+        for controller, add in (
+            ("cpu", cgroup_stats.add_v1_cpu),
+            ("cpuacct", cgroup_stats.add_v1_cpuacct),
+            ("memory", cgroup_stats.add_v1_memory),
+            ("pids", cgroup_stats.add_pids),
+        ):
+            on_v1 = self._of_v1(controller, path)
+            if on_v1 is not None:
+                add(stats, on_v1)
+        return stats
+
+    def oom_kills(self, path: str) -> int:
+        """How many processes the kernel killed in the cgroup for lack of memory; 0 if it is gone."""
+        file = self.oom_file(path)
+        return cgroup_processes.oom_kills(file) if file else 0
+
+    def watch_oom(self, path: str) -> OomWatch:
+        """Raises CgroupUnavailable where the memory controller is missing, CgroupError."""
+        self._check(path)
+        directory = self._of_v1("memory", path)
+        if directory is not None:
+            return OomWatch(directory, 1)
+        if "memory" not in self._v2:
+            raise CgroupUnavailable(self.missing.get("memory", "this machine has no memory cgroup controller"))
+        return OomWatch(f"{self._unified_mount}{path}", 2)
+
+    def processes(self, path: str) -> list[int]:
+        """The processes in the cgroup and below; none if it is gone."""
+        self._check(path)
+        return cgroup_processes.processes(self._members(path))
+
+    def _members(self, path: str) -> str:
+        """The directory that is asked for processes: the v2 tree's, else that of a v1 hierarchy joined always."""
+        return self._directories(path, on_demand=False)[-1]
+
+    # --- ending -----------------------------------------------------------------------------------
+
+    def kill(self, path: str) -> None:
+        """SIGKILL to all processes in the cgroup and below, also to those that fork meanwhile; idempotent.
+
+        Does not wait for their end (`wait_empty` does). Raises CgroupError.
+        """
+        self._check(path)
+        if self.unified is not None and cgroup_processes.kill_v2(self.unified.mount + path):
+            return
+        try:
+            self.freeze(path, True)
+        except CgroupError:
+            # Without a freezer a fork bomb may take more than one round.
+            pass
+        try:
+            cgroup_processes.kill_each(self._members(path))
+        finally:
+            try:
+                self.freeze(path, False)
+            except CgroupError:
+                pass
+
+    def freeze(self, path: str, frozen: bool) -> None:
+        """Stops all processes in the cgroup and below, or lets them go on. Raises CgroupError, also if it is gone."""
+        self._check(path)
+        freezer = self._of_v1("freezer", path)
+        if self.unified is not None:
+            cgroup_processes.freeze_v2(self.unified.mount + path, frozen)
+        elif freezer is not None:
+            cgroup_processes.freeze_v1(freezer, frozen)
+        else:
+            raise CgroupUnavailable("nothing on this machine can freeze a cgroup")
+
+    def wait_empty(self, path: str, timeout: float) -> bool:
+        """Waits up to `timeout` seconds until no process is in the cgroup or below. False if there still is one."""
+        self._check(path)
+        if self.unified is not None:
+            return cgroup_processes.wait_empty_v2(self.unified.mount + path, timeout)
+        return cgroup_processes.wait_empty_v1(self._members(path), timeout)
+
+    def remove(self, path: str, timeout: float = REMOVE_TIMEOUT) -> None:
+        """Removes the cgroup and those below it from every hierarchy; idempotent.
+
+        Waits up to `timeout` seconds for the kernel to let go of dead processes. Every hierarchy is tried; then
+        CgroupError is raised for the first that failed, for example because processes are still running.
+        """
+        self._check(path)
+        deadline = time.monotonic() + timeout
+        failed: CgroupError | None = None
+        for directory in self._directories(path):
+            try:
+                remove_tree(directory, deadline)
+            except CgroupError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def remove_empty_parents(self, path: str) -> None:
+        """Removes the ancestors of `path` up to the root as far as nothing is in them; never waits, never fails.
+
+        With "/" as the root they are somebody else's, and nothing is done.
+        """
+        self._check(path)
+        for each in reversed(ancestors(path)[:-1]):
+            if self.root == "/" or not each.startswith(self.root):
+                return
+            for directory in self._directories(each):
+                try:
+                    os.rmdir(directory)
+                except OSError:
+                    # In use (EBUSY), gone, or not ours.
+                    pass

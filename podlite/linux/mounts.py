@@ -1,0 +1,100 @@
+"""Detached mounts: made or cloned first, attached later, and described in one line each.
+
+A mount that is nowhere in any mount table can be configured without anybody seeing it half done, can be
+passed to another process as a file descriptor, and disappears with its last fd. That is how the privileged
+side prepares a container's mounts, and how they stay out of the host's table.
+
+Standard library only: the shim uses this. Linux 5.12 or newer (mount_setattr).
+"""
+
+from __future__ import annotations
+
+import os
+
+from podlite.linux.syscalls import (
+    AT_EMPTY_PATH,
+    AT_FDCWD,
+    AT_NO_AUTOMOUNT,
+    AT_RECURSIVE,
+    AT_SYMLINK_NOFOLLOW,
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_FLAG,
+    FSCONFIG_SET_STRING,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    MOVE_MOUNT_T_EMPTY_PATH,
+    MS_PRIVATE,
+    MS_SHARED,
+    MS_SLAVE,
+    OPEN_TREE_CLONE,
+    fsconfig,
+    fsmount,
+    fsopen,
+    mount_setattr,
+    move_mount,
+    open_tree,
+)
+
+PROPAGATION = {"private": MS_PRIVATE, "slave": MS_SLAVE, "shared": MS_SHARED}
+
+
+def new_filesystem(fstype: str, options: dict[str, str] | None = None, attributes: int = 0) -> int:
+    """A detached mount of a new filesystem, as an fd. An option whose value is empty is a flag.
+
+    Raises OSError whose text holds what the filesystem said about a bad option.
+    """
+    context = fsopen(fstype)
+    try:
+        for key, value in (options or {}).items():
+            if value == "":
+                fsconfig(context, FSCONFIG_SET_FLAG, key)
+            else:
+                fsconfig(context, FSCONFIG_SET_STRING, key, value)
+        fsconfig(context, FSCONFIG_CMD_CREATE)
+        return fsmount(context, attributes)
+    except OSError as error:
+        error.filename = error.filename or fstype
+        raise
+    finally:
+        os.close(context)
+
+
+def clone(path: str, *, dir_fd: int = AT_FDCWD, recursive: bool = False, follow: bool = True) -> int:
+    """A detached copy of what is mounted at `path` (of the fd itself when `path` is empty), as an fd.
+
+    With `recursive` the mounts below it come along.
+    """
+    flags = OPEN_TREE_CLONE | AT_NO_AUTOMOUNT
+    if recursive:
+        flags |= AT_RECURSIVE
+    if not follow:
+        flags |= AT_SYMLINK_NOFOLLOW
+    if not path:
+        flags |= AT_EMPTY_PATH
+    return open_tree(dir_fd, path, flags)
+
+
+def set_attributes(mount_fd: int, attributes: int, *, recursive: bool = False, propagation: int = 0) -> None:
+    """Sets mount attributes (MOUNT_ATTR_*) and the propagation of a detached or attached mount."""
+    mount_setattr(
+        mount_fd,
+        "",
+        AT_EMPTY_PATH | (AT_RECURSIVE if recursive else 0),
+        attr_set=attributes,
+        propagation=propagation,
+    )
+
+
+def attach(mount_fd: int, target_fd: int) -> None:
+    """Attaches a detached mount on top of the directory or file that `target_fd` stands for."""
+    move_mount(mount_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
+
+
+def make_read_only(target_fd: int) -> None:
+    """Covers `target_fd` with a read-only view of itself; mounts below it are read-only in that view too."""
+    view = clone("", dir_fd=target_fd, recursive=True)
+    try:
+        set_attributes(view, MOUNT_ATTR_RDONLY, recursive=True)
+        attach(view, target_fd)
+    finally:
+        os.close(view)

@@ -1,0 +1,118 @@
+"""Network namespaces that are held by a pin: a file in a directory, with the namespace bind-mounted on it.
+
+This is the convention of `ip netns` (ip-netns(8)) and of containerd's netns.NewNetNS, and what is made here is a
+citizen of both. Everything in this module changes the namespace of the calling thread for a while, or is about
+mounts, and blocks: it is called on a thread that does nothing else (podlite.runtime.namespace_threads).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from podlite.linux.syscalls import (
+    CLONE_NEWNET,
+    MNT_DETACH,
+    MS_BIND,
+    MS_REC,
+    MS_SHARED,
+    mount,
+    setns,
+    umount2,
+    unshare,
+)
+
+T = TypeVar("T")
+
+THREAD_NETNS = "/proc/thread-self/ns/net"
+
+
+class PoisonedThreadError(BaseException):
+    """The thread could not return to its own network namespace: it must never serve anyone again.
+
+    Not an Exception: no handler of ordinary failures may swallow it.
+    """
+
+
+def prepare_directory(directory: str) -> bool:
+    """Makes `directory` a shared mount point of its own, as iproute2 does; True if this changed anything.
+
+    Without that, the first `ip netns add` of anybody else binds the directory onto itself, recursively, with our
+    pins in it, and unmounting one of ours leaves the copy.  Idempotent.
+    """
+    os.makedirs(directory, mode=0o755, exist_ok=True)
+    try:
+        mount("", directory, "none", MS_SHARED | MS_REC)
+        return False
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # EINVAL: not a mount point yet
+            raise
+    mount(directory, directory, "none", MS_BIND | MS_REC)
+    mount("", directory, "none", MS_SHARED | MS_REC)
+    return True
+
+
+def create(path: str, own_netns: int, inside: Callable[[], T]) -> T:
+    """Creates a network namespace pinned at `path`; returns what `inside()` returned.
+
+    `own_netns` is a descriptor of the calling thread's own network namespace. `inside` runs while the thread is
+    still in the new one: a socket that it opens stays there. On any failure nothing is left. Raises
+    FileExistsError if `path` exists, OSError, whatever `inside` raises, and PoisonedThreadError.
+    """
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+    try:
+        unshare(CLONE_NEWNET)
+        try:
+            mount(THREAD_NETNS, path, "none", MS_BIND)
+            return inside()
+        finally:
+            _return_to(own_netns)
+    except BaseException:
+        remove(path)
+        raise
+
+
+def pin_process(path: str, pid: int) -> None:
+    """Pins the network namespace that process `pid` is in (containerd's NewNetNSFromPID). As `create` otherwise."""
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+    try:
+        mount(f"/proc/{pid}/ns/net", path, "none", MS_BIND)
+    except BaseException:
+        remove(path)
+        raise
+
+
+def run_inside(netns: int, own_netns: int, inside: Callable[[], T]) -> T:
+    """Runs `inside` with the calling thread in the network namespace `netns`. Raises as `create` does."""
+    setns(netns, CLONE_NEWNET)
+    try:
+        return inside()
+    finally:
+        _return_to(own_netns)
+
+
+def remove(path: str) -> None:
+    """Unmounts and unlinks a pin; idempotent. The namespace lives on while a process or socket is in it.
+
+    Unmounts until the path is no mount point any more: somebody may have pinned on top of our pin.
+    """
+    while True:
+        try:
+            umount2(path, MNT_DETACH)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOENT):
+                raise
+            break
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _return_to(own_netns: int) -> None:
+    try:
+        setns(own_netns, CLONE_NEWNET)
+    except OSError as error:
+        raise PoisonedThreadError(f"a thread could not leave another network namespace: {error}") from error

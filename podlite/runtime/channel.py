@@ -1,0 +1,163 @@
+"""The controller's side of the message channels to spawner and shims (see podlite.runtime.shim.protocol)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+
+from podlite.runtime.shim import protocol
+
+if TYPE_CHECKING:
+    from podlite.runtime.shim.protocol import Message
+
+# The controller has msgspec loaded; json it does not need.
+protocol.dumps = msgspec.json.Encoder().encode
+protocol.loads = msgspec.json.Decoder().decode
+
+
+class ChannelClosedError(Exception):
+    """The other side is gone: its process ended, or the channel was closed here."""
+
+
+class Reply(Exception):
+    """The other side answered `failed`; `message` is its answer."""
+
+    def __init__(self, message: Message) -> None:
+        super().__init__(message.get("error", ""))
+        self.message = message
+
+
+class Channel:
+    """Requests with answers, and events, over one SOCK_SEQPACKET socket.
+
+    `serve` must run in a task of the owner's for answers to arrive; `on_event` gets what is no answer, in order
+    and before anything that was sent after it, and owns the descriptors.
+    """
+
+    def __init__(self, sock: socket.socket, on_event: Callable[[Message, list[int]], None]) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._on_event = on_event
+        self._pending: dict[int, asyncio.Future[tuple[Message, list[int]]]] = {}
+        self._count = 0
+        self._serving = False
+        self.closed = False
+
+    async def serve(self) -> None:
+        """Receives until the other side closes or `close` is called; then every open request fails."""
+        self._serving = True
+        try:
+            while not self.closed:
+                try:
+                    received = protocol.receive(self._sock)
+                except BlockingIOError:
+                    await anyio.wait_readable(self._sock)
+                    continue
+                except (OSError, protocol.ProtocolError):
+                    return
+                if received is None:
+                    return
+                self._dispatch(*received)
+        finally:
+            self.close()
+            self._sock.close()
+
+    def _dispatch(self, message: Message, fds: list[int]) -> None:
+        future = self._pending.pop(message.get("id", 0), None)
+        if future is None:
+            if message.get("id", 0):
+                # The request was cancelled meanwhile.
+                for fd in fds:
+                    os.close(fd)
+                return
+            self._on_event(message, fds)
+        elif future.done():
+            for fd in fds:
+                os.close(fd)
+        elif message["m"] == "failed":
+            for fd in fds:
+                os.close(fd)
+            future.set_exception(Reply(message))
+        else:
+            future.set_result((message, fds))
+
+    def new_request(self, message: Message) -> asyncio.Future[tuple[Message, list[int]]]:
+        """Numbers a message and returns the future of its answer. The caller sends it, from wherever it likes."""
+        self._count += 1
+        message["id"] = self._count
+        future: asyncio.Future[tuple[Message, list[int]]] = asyncio.get_running_loop().create_future()
+        if self.closed:
+            future.set_exception(ChannelClosedError())
+            return future
+        self._pending[self._count] = future
+        return future
+
+    async def request(self, message: Message, fds: list[int] | None = None) -> tuple[Message, list[int]]:
+        """Sends a request and waits for its answer. Raises Reply for a `failed` one, ChannelClosedError."""
+        future = self.new_request(message)
+        try:
+            await self.send(message, fds)
+            return await future
+        finally:
+            self._pending.pop(message["id"], None)
+            if future.done() and not future.cancelled():
+                future.exception()  # seen: a failure that came with a cancellation is not reported twice
+
+    async def send(self, message: Message, fds: list[int] | None = None) -> None:
+        """Sends a message that has no answer, or one of `new_request`. Raises ChannelClosedError."""
+        while True:
+            if self.closed:
+                raise ChannelClosedError
+            try:
+                protocol.send(self._sock, message, fds)
+                return
+            except BlockingIOError:
+                await anyio.wait_writable(self._sock)
+            except OSError as error:
+                raise ChannelClosedError from error
+
+    def send_blocking(self, message: Message, fds: list[int] | None = None) -> None:
+        """`send` for a worker thread. Raises ChannelClosedError."""
+        while True:
+            try:
+                protocol.send(self._sock, message, fds)
+                return
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self._sock.fileno(), select.POLLOUT)
+                poll.poll()
+            except OSError as error:
+                raise ChannelClosedError from error
+
+    def close(self) -> None:
+        """Ends the channel; open requests fail with ChannelClosedError. Idempotent.
+
+        The descriptor itself is closed by `serve`, whose wait for it must be over first: its number may be
+        somebody else's a moment later.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        if not self._serving:
+            self._sock.close()
+        pending, self._pending = self._pending, {}
+        for future in pending.values():
+            if not future.done():
+                future.set_exception(ChannelClosedError())
+                future.exception()  # whoever still waits gets it; nobody may
+
+
+def failure_text(message: dict[str, Any]) -> str:
+    """The sentence of a `failed` answer."""
+    return str(message.get("error") or "no reason was given")

@@ -1,0 +1,232 @@
+"""CreateContainer: record, cgroup, writable layer, and everything that StartContainer needs to know."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from anyio import to_thread
+
+from podlite import log
+from podlite.cri.errors import CRIError, NotFoundError
+from podlite.cri.types import (
+    ContainerConfig,
+    LinuxContainerResources,
+    LinuxContainerUser,
+    PodSandboxConfig,
+    SupplementalGroupsPolicy,
+)
+from podlite.linux.cgroups import CgroupError, CgroupUnavailable, Resources
+from podlite.linux.devices import ALLOW_ALL, DEFAULT_RULES, DeviceRule, rule_for
+from podlite.linux.fs import remove_tree
+from podlite.runtime.container.process import security_context
+from podlite.runtime.image.merged import MergedTree
+from podlite.runtime.image.rootfs import RootfsDescription, describe_rootfs, resolve_user
+from podlite.runtime.names import new_id
+from podlite.runtime.store import Container, Sandbox
+from podlite.runtime.undo import Undo
+from podlite.steps import step
+
+if TYPE_CHECKING:
+    from podlite.runtime.service import Runtime
+
+
+class Prepared:
+    """What creating a container has made and found out, kept for its start.
+
+    `cgroup` is its directory in the v2 tree, into which its processes are born; `cgroups` are the files of v1's
+    hierarchies that they write to in order to join.
+    """
+
+    __slots__ = ("cgroup", "cgroups", "devices_limited", "rootfs", "writable")
+
+    def __init__(self, rootfs: RootfsDescription, writable: str) -> None:
+        self.rootfs = rootfs
+        self.writable = writable
+        self.cgroup = ""
+        self.cgroups: list[str] = []
+        self.devices_limited = False
+
+
+async def create_container(
+    runtime: Runtime, pod_sandbox_id: str, config: ContainerConfig, sandbox_config: PodSandboxConfig
+) -> str:
+    """See RuntimeService.create_container."""
+    sandbox = runtime.store.ready_sandbox(pod_sandbox_id)
+    container = Container(new_id(), sandbox, config, time.time_ns())
+    with step("container.create", **container.ids):
+        async with Undo(f"creating container {config.metadata.name} of pod {sandbox.pod}") as undo:
+            runtime.store.reserve_container(sandbox, config, container.id)
+            undo.push("name", lambda: _release(runtime, container))
+            container.cgroup = _cgroup_path(runtime, sandbox, container.id)
+            container.log_path = _log_path(sandbox, config)
+            undo.push("files and cgroup", lambda: to_thread.run_sync(remove_blocking, runtime, container))
+            container.prepared = await to_thread.run_sync(_prepare, runtime, container)
+            _warn_of_missing_limits(container)
+            undo.commit()
+        runtime.store.containers[container.id] = container
+        sandbox.containers[container.id] = container
+        runtime.events.created(container)
+    return container.id
+
+
+async def _release(runtime: Runtime, container: Container) -> None:
+    runtime.store.release_container(container)
+
+
+def _prepare(runtime: Runtime, container: Container) -> Prepared:
+    """Everything that blocks, in one go on a worker thread: record first, then make."""
+    config = container.config
+    writable = f"{runtime.layout.containers_dir}/{container.id}"
+    journal = runtime.journal(container.sandbox)
+    try:
+        journal.append(
+            {
+                "container": container.id,
+                "config": config,
+                "created_at": container.created_at,
+                "cgroup": container.cgroup,
+                "writable": writable,
+                "log_path": container.log_path,
+            }
+        )
+        image = runtime.image_store.acquire(config.image.image, container.id)
+        if image is None:
+            raise NotFoundError(f"image {config.image.image} of container {config.metadata.name} is not in the store")
+        container.image_id = container.image_ref = image.id
+        container.image = image.config
+        container.stop_signal = config.stop_signal or image.config.stop_signal or "SIGTERM"
+        rootfs = describe_rootfs(runtime.image_store, image)
+        _resolve_user(container, rootfs)
+        journal.append({"image": container.id, "image_id": image.id, "user": container.user, "home": container.home})
+    finally:
+        journal.close()
+    prepared = Prepared(rootfs, writable)
+    _make_writable_layer(writable, container)
+    if container.log_path:
+        os.makedirs(os.path.dirname(container.log_path), mode=0o755, exist_ok=True)
+    with step("container.cgroup", **container.ids):
+        _make_cgroup(runtime, container, prepared)
+    return prepared
+
+
+def _resolve_user(container: Container, rootfs: RootfsDescription) -> None:
+    context = security_context(container.config)
+    with MergedTree(rootfs.lower) as files:
+        user = resolve_user(
+            files,
+            image_user=rootfs.config.user,
+            run_as_user=context.run_as_user,
+            run_as_username=context.run_as_username,
+            run_as_group=context.run_as_group,
+            supplemental_groups=context.supplemental_groups,
+            strict_groups=context.supplemental_groups_policy == SupplementalGroupsPolicy.Strict,
+        )
+    container.user = LinuxContainerUser(uid=user.uid, gid=user.gid, supplemental_groups=user.groups)
+    container.home = user.home
+
+
+def _make_writable_layer(writable: str, container: Container) -> None:
+    try:
+        os.mkdir(writable, 0o700)
+        os.mkdir(f"{writable}/upper", 0o755)
+        os.mkdir(f"{writable}/work", 0o700)
+    except OSError as error:
+        raise CRIError(
+            f"the writable layer of container {container.config.metadata.name} cannot be made: "
+            f"{error.strerror}: {error.filename}"
+        ) from error
+
+
+def _make_cgroup(runtime: Runtime, container: Container, prepared: Prepared) -> None:
+    if runtime.cgroups is None:
+        return
+    linux = container.config.linux
+    limits = linux.resources if linux is not None and linux.resources is not None else LinuxContainerResources()
+    container.resources = limits
+    try:
+        created = runtime.cgroups.create(container.cgroup, as_limits(limits), device_rules(container))
+    except CgroupUnavailable as error:
+        runtime.cgroups_missing(error)
+        return
+    except CgroupError as error:
+        raise CRIError(f"the limits of container {container.config.metadata.name}: {error}") from error
+    prepared.cgroup = runtime.cgroups.v2_directory(container.cgroup)
+    prepared.cgroups = created.attach[:-1] if prepared.cgroup else created.attach
+    prepared.devices_limited = created.devices_limited
+    for warning in created.warnings:
+        log.warning(warning, **container.ids)
+
+
+def as_limits(limits: LinuxContainerResources) -> Resources:
+    return Resources(
+        cpu_shares=limits.cpu_shares,
+        cpu_quota=limits.cpu_quota,
+        cpu_period=limits.cpu_period,
+        cpuset_cpus=limits.cpuset_cpus,
+        cpuset_mems=limits.cpuset_mems,
+        memory_limit_in_bytes=limits.memory_limit_in_bytes,
+        memory_swap_limit_in_bytes=limits.memory_swap_limit_in_bytes,
+        hugepage_limits={each.page_size: each.limit for each in limits.hugepage_limits},
+        unified=limits.unified,
+    )
+
+
+def device_rules(container: Container) -> tuple[DeviceRule, ...]:
+    """The devices that the container may use: all if it is privileged, else the standard ones and its own."""
+    if security_context(container.config).privileged:
+        return ALLOW_ALL
+    extra: list[Any] = []
+    for device in container.config.devices:
+        try:
+            extra.append(rule_for(device.host_path, device.permissions or "rwm"))
+        except OSError as error:
+            raise CRIError(
+                f"device {device.host_path} of container {container.config.metadata.name}: {error.strerror}"
+            ) from error
+    return (*DEFAULT_RULES, *extra)
+
+
+def _cgroup_path(runtime: Runtime, sandbox: Sandbox, container_id: str) -> str:
+    linux = sandbox.config.linux
+    parent = linux.cgroup_parent if linux is not None else ""
+    return f"{parent.rstrip('/') or runtime.layout.cgroup_root}/{container_id}"
+
+
+def _log_path(sandbox: Sandbox, config: ContainerConfig) -> str:
+    if not config.log_path or not sandbox.config.log_directory:
+        return ""
+    return os.path.normpath(f"{sandbox.config.log_directory}/{config.log_path}")
+
+
+def _warn_of_missing_limits(container: Container) -> None:
+    if not container.prepared or container.prepared.devices_limited:
+        return
+    log.info("no cgroup limits this container's devices: its file systems are mounted nodev", **container.ids)
+
+
+def remove_blocking(runtime: Runtime, container: Container) -> None:
+    """Removes what a container has on disk and in the cgroup hierarchies; idempotent. Blocking. Raises OSError,
+    CgroupError."""
+    if runtime.cgroups is not None and container.cgroup:
+        runtime.cgroups.remove(container.cgroup)
+    remove_tree_at(runtime.layout.containers_dir, container.id)
+    runtime.image_store.release(container.id)
+    journal = runtime.journal(container.sandbox)
+    try:
+        journal.append({"removed": container.id})
+    finally:
+        journal.close()
+
+
+def remove_tree_at(directory: str, name: str) -> None:
+    """Removes `name` in `directory` with everything below it; idempotent. Blocking. Raises OSError."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        remove_tree(fd, name)
+    finally:
+        os.close(fd)

@@ -1,0 +1,200 @@
+"""The plan of what a container sees of files: a pure function from its configuration to mount operations.
+
+The operations are those of `podlite.runtime.shim.rootfs`, in the order in which they are attached. Those that need
+something of the host are given as sources, which `open_sources` turns into detached mounts; an operation names its
+source by index.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import msgspec
+
+from podlite.cri.errors import CRIError
+from podlite.cri.types import Mount, MountPropagation
+from podlite.linux import mounts
+from podlite.linux.syscalls import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_PRIVATE,
+    MS_SHARED,
+    MS_SLAVE,
+)
+
+Operation = dict[str, Any]
+
+_SAFE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+_PROPAGATION = {
+    MountPropagation.PROPAGATION_PRIVATE: MS_PRIVATE,
+    MountPropagation.PROPAGATION_HOST_TO_CONTAINER: MS_SLAVE,
+    MountPropagation.PROPAGATION_BIDIRECTIONAL: MS_SHARED,
+}
+# Where containerd and CRI-O put the pod's files; a mount of the user's on the same path takes their place.
+_POD_FILES = ("/etc/hostname", "/etc/resolv.conf", "/etc/hosts")
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Something of the host to bind: `propagation` is MS_PRIVATE, MS_SLAVE or MS_SHARED."""
+
+    path: str
+    read_only: bool = False
+    recursive_read_only: bool = False
+    propagation: int = MS_PRIVATE
+    recursive: bool = True
+
+
+class Plan(msgspec.Struct):
+    """The operations in order, and the sources that they name by index."""
+
+    operations: list[Operation]
+    sources: list[Source]
+
+
+class View(msgspec.Struct, kw_only=True):
+    """What of the machine, the pod and the image the plan depends on.
+
+    `cgroups` are (name below /sys/fs/cgroup, host directory) pairs: for cgroup v1 one per hierarchy, for v2 one
+    with an empty name. `shm` is the pod's /dev/shm in the shim's mount namespace, or empty for the host's.
+    `files` are the pod's own files by their path in the container.
+    """
+
+    image_binds: list[tuple[str, str]]
+    files: dict[str, str]
+    shm: str
+    cgroups: list[tuple[str, str]]
+    working_dir: str
+    devices: list[Operation]
+    device_nodes: bool
+    privileged: bool
+    terminal: bool
+    host_pid: bool = False
+    masked_paths: list[str]
+    readonly_paths: list[str]
+
+
+def plan(view: View, user_mounts: list[Mount]) -> Plan:
+    """The mounts of one container. Pure."""
+    operations: list[Operation] = []
+    sources: list[Source] = []
+    taken = {_clean(mount.container_path) for mount in user_mounts}
+
+    def bind(source: Source, to: str) -> None:
+        operations.append({"op": "bind", "to": to, "fd": len(sources), "from": source.path})
+        sources.append(source)
+
+    for host, to in view.image_binds:
+        bind(Source(host, read_only=True, recursive_read_only=True), to)
+    if "/proc" not in taken:
+        operations.append({"op": "fs", "type": "proc", "to": "/proc", "attr": _SAFE})
+    if "/dev" not in taken:
+        operations.extend(_dev(view, taken))
+    sys_attributes = _SAFE if view.privileged else _SAFE | MOUNT_ATTR_RDONLY
+    if "/sys" not in taken:
+        operations.append({"op": "fs", "type": "sysfs", "to": "/sys", "attr": sys_attributes})
+        if "/sys/fs/cgroup" not in taken:
+            operations.extend(_cgroups(view, sys_attributes))
+    for to in _POD_FILES:
+        if to in view.files and to not in taken:
+            bind(Source(view.files[to], recursive=False), to)
+    if not view.shm and "/dev" not in taken and "/dev/shm" not in taken:
+        bind(Source("/dev/shm", recursive=False), "/dev/shm")
+    # A mount inside another one comes after it (stable, so that equals stay in the order they were given).
+    for mount in sorted(user_mounts, key=lambda each: _clean(each.container_path).count("/")):
+        bind(_source_of(mount), _clean(mount.container_path))
+    if not view.privileged:
+        operations.extend({"op": "mask", "to": path} for path in view.masked_paths)
+        operations.extend({"op": "ro", "to": path} for path in view.readonly_paths)
+    operations.append({"op": "mkdir", "to": view.working_dir})
+    return Plan(operations, sources)
+
+
+def _source_of(mount: Mount) -> Source:
+    return Source(
+        mount.host_path,
+        read_only=mount.readonly,
+        recursive_read_only=mount.recursive_read_only,
+        propagation=_PROPAGATION[mount.propagation],
+    )
+
+
+def _dev(view: View, taken: set[str]) -> list[Operation]:
+    result: list[Operation] = [
+        {"op": "dev", "nodes": view.device_nodes, "devices": view.devices, "console": view.terminal},
+        {"op": "pts", "to": "/dev/pts"},
+        {"op": "fs", "type": "mqueue", "to": "/dev/mqueue", "attr": _SAFE},
+    ]
+    if view.shm and "/dev/shm" not in taken:
+        result.append({"op": "path", "from": view.shm, "to": "/dev/shm", "attr": _SAFE})
+    return result
+
+
+def _cgroups(view: View, attributes: int) -> list[Operation]:
+    if not view.cgroups:
+        return []
+    if view.cgroups[0][0] == "":
+        return [{"op": "path", "from": view.cgroups[0][1], "to": "/sys/fs/cgroup", "attr": attributes}]
+    result: list[Operation] = [
+        {
+            "op": "fs",
+            "type": "tmpfs",
+            "to": "/sys/fs/cgroup",
+            "attr": _SAFE,
+            "options": {"mode": "755", "size": "64k"},
+        }
+    ]
+    for name, directory in view.cgroups:
+        result.append({"op": "path", "from": directory, "to": f"/sys/fs/cgroup/{name}", "attr": attributes})
+    if attributes & MOUNT_ATTR_RDONLY:
+        result.append({"op": "ro", "to": "/sys/fs/cgroup"})
+    return result
+
+
+def _clean(path: str) -> str:
+    """An absolute path without doubled or trailing slashes, `.` and `..`."""
+    return os.path.normpath("/" + path.lstrip("/"))
+
+
+def open_sources(sources: list[Source], *, devices: bool) -> list[int]:
+    """The detached mounts of these sources, as fds, in order. Blocking.
+
+    Without `devices`, device nodes on them do not work. Raises CRIError, all of them closed again.
+    """
+    fds: list[int] = []
+    try:
+        for source in sources:
+            fds.append(_open_source(source, devices=devices))
+    except BaseException:
+        for fd in fds:
+            os.close(fd)
+        raise
+    return fds
+
+
+def _open_source(source: Source, *, devices: bool) -> int:
+    try:
+        fd = mounts.clone(source.path, recursive=source.recursive)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise CRIError(f"{source.path} cannot be mounted: there is no such file or directory") from None
+        raise CRIError(f"{source.path} cannot be mounted: {error.strerror}") from error
+    try:
+        if source.propagation == MS_SHARED:
+            # Shared with the host already, or it could not be bidirectional; the clone is in the same peer group.
+            pass
+        else:
+            # A clone of a shared mount is its peer: what the container mounts below it would appear on the host.
+            mounts.set_attributes(fd, 0, recursive=source.recursive, propagation=source.propagation)
+        attributes = MOUNT_ATTR_RDONLY if source.read_only else 0
+        if attributes:
+            mounts.set_attributes(fd, attributes, recursive=source.recursive_read_only)
+        if not devices:
+            mounts.set_attributes(fd, MOUNT_ATTR_NODEV, recursive=source.recursive)
+    except OSError as error:
+        os.close(fd)
+        raise CRIError(f"the mount of {source.path} cannot be configured: {error.strerror}") from error
+    return fd

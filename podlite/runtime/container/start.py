@@ -1,0 +1,296 @@
+"""StartContainer: the mounts are opened here, on the privileged side, and everything goes to the pod's shim."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from anyio import to_thread
+
+from podlite import log, steps
+from podlite.cri.errors import CRIError, FailedPreconditionError, StartError
+from podlite.cri.types import NamespaceMode, ProfileType, SecurityProfile
+from podlite.linux import capabilities
+from podlite.linux.syscalls import (
+    FSCONFIG_CMD_CREATE,
+    FSCONFIG_SET_FLAG,
+    FSCONFIG_SET_STRING,
+    MOUNT_ATTR_NODEV,
+    fsconfig,
+    fsmount,
+    fsopen,
+)
+from podlite.runtime.container import mounts as mount_plan
+from podlite.runtime.container.process import command_line, environment, security_context
+from podlite.runtime.store import CREATED, EXITED, RUNNING, STARTING, Container
+from podlite.steps import step
+
+if TYPE_CHECKING:
+    from podlite.runtime.service import Runtime
+
+Message = dict[str, Any]
+
+# The exit code of a container whose program never ran, as containerd has it.
+START_ERROR_CODE = 128
+
+
+async def start_container(runtime: Runtime, container_id: str) -> None:
+    """See RuntimeService.start_container."""
+    container = runtime.store.container(container_id)
+    sandbox = runtime.store.ready_sandbox(container.sandbox.id)
+    if container.state != CREATED or container.removing:
+        raise FailedPreconditionError(
+            f"container {container.config.metadata.name} of pod {sandbox.pod} is {container.state}, not created"
+        )
+    container.transition(STARTING)
+    container.start_ns = time.monotonic_ns()
+    try:
+        with step("container.start", **container.ids):
+            message, fds = await to_thread.run_sync(_prepare, runtime, container)
+            try:
+                assert sandbox.shim is not None
+                answer = await sandbox.shim.start(message, fds)
+            finally:
+                _close(fds)
+    except Exception as error:
+        _failed(runtime, container, error)
+        raise
+    except BaseException:
+        # Cancelled: it may have started. What started is ended, and the container is then like any other.
+        await runtime.kill_cancelled_start(container)
+        raise
+    container.pid = answer["pid"]
+    container.started_at = answer["started_at"]
+    container.exec_ns = answer["exec_ns"]
+    if container.state == STARTING:
+        container.transition(RUNNING)
+        runtime.events.started(container)
+    if container.early_exit is not None:
+        runtime.container_exited(container, container.early_exit)
+
+
+def _failed(runtime: Runtime, container: Container, error: Exception) -> None:
+    if container.state != STARTING:
+        return  # its shim died under it, which has been dealt with
+    container.exit_code = START_ERROR_CODE
+    container.reason = "StartError"
+    container.message = str(error)
+    container.finished_at = time.time_ns()
+    container.transition(EXITED)
+    runtime.events.stopped(container)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _prepare(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
+    """The message for the shim and its descriptors. Blocking. Raises CRIError, StartError, OSError."""
+    try:
+        with step("container.mounts", **container.ids):
+            return _build(runtime, container)
+    except OSError as error:
+        text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+        raise StartError(
+            f"the start of container {container.config.metadata.name} cannot be prepared: {text}"
+        ) from error
+
+
+def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
+    prepared = container.prepared
+    assert prepared is not None
+    context = security_context(container.config)
+    config = container.config
+    assert container.image is not None
+    working_dir = config.working_dir or container.image.working_dir or "/"
+    view = mount_plan.View(
+        image_binds=prepared.rootfs.binds,
+        files=runtime.sandbox_files(container.sandbox),
+        shm="" if container.sandbox.namespaces.ipc == NamespaceMode.NODE else runtime.shm_path,
+        cgroups=runtime.cgroup_view(container, prepared),
+        working_dir=working_dir,
+        devices=_devices(container, context.privileged),
+        device_nodes=prepared.devices_limited,
+        privileged=context.privileged,
+        terminal=config.tty,
+        masked_paths=context.masked_paths,
+        readonly_paths=context.readonly_paths,
+    )
+    plan = mount_plan.plan(view, config.mounts)
+    fds: list[int] = []
+    try:
+        fds.append(_root_mount(container, devices=prepared.devices_limited))
+        fds.extend(mount_plan.open_sources(plan.sources, devices=prepared.devices_limited))
+        for operation in plan.operations:
+            if "fd" in operation:
+                operation["fd"] += 1
+        program = _seccomp(runtime, container, context.seccomp, context.privileged)
+        if program >= 0:
+            fds.append(program)
+        caps = _capabilities(container)
+        process = {
+            "argv": command_line(config, container.image),
+            "env": environment(config, container.image, container.sandbox.config.hostname, container.home),
+            "cwd": working_dir,
+            "uid": container.user.uid,
+            "gid": container.user.gid,
+            "groups": container.user.supplemental_groups,
+            "caps": caps.as_dict(),
+            "no_new_privs": context.no_new_privs,
+            "parent_death": True,
+            "console": config.tty,
+        }
+        resources = container.resources
+        message: Message = {
+            "m": "start",
+            "container": container.id,
+            "ids": container.ids,
+            "trace": steps.listening(),
+            "process": process,
+            "root": 0,
+            "mounts": plan.operations,
+            "read_only": context.readonly_rootfs,
+            "scratch": runtime.scratch_path,
+            "cgroup": prepared.cgroup,
+            "cgroups": prepared.cgroups,
+            "kill_file": runtime.kill_file(container),
+            "oom_file": runtime.oom_file(container),
+            "oom_score_adj": resources.oom_score_adj if resources is not None else None,
+            "new_cgroup_namespace": bool(prepared.cgroup or prepared.cgroups) and not context.privileged,
+            "join": _namespaces(container),
+            "pid_namespace": _pid_namespace(container),
+            "seccomp": len(fds) - 1 if program >= 0 else -1,
+            "stdin": config.stdin,
+            "stdin_once": config.stdin_once,
+            "tty": config.tty,
+            "log": container.log_path,
+        }
+    except BaseException:
+        _close(fds)
+        raise
+    return message, fds
+
+
+def _root_mount(container: Container, *, devices: bool) -> int:
+    """The container's root: its writable layer over the image's layers, as a detached mount."""
+    prepared = container.prepared
+    assert prepared is not None
+    attributes = 0 if devices else MOUNT_ATTR_NODEV
+    writable = prepared.writable
+    context = fsopen("overlay")
+    try:
+        try:
+            for layer in prepared.rootfs.lower:
+                fsconfig(context, FSCONFIG_SET_STRING, "lowerdir+", layer)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # Before Linux 6.7: one option with all of them.
+            fsconfig(context, FSCONFIG_SET_STRING, "lowerdir", ":".join(prepared.rootfs.lower))
+        fsconfig(context, FSCONFIG_SET_STRING, "upperdir", f"{writable}/upper")
+        fsconfig(context, FSCONFIG_SET_STRING, "workdir", f"{writable}/work")
+        # The layer goes with the container, so nobody needs its writes to be on disk (Linux 5.10).
+        fsconfig(context, FSCONFIG_SET_FLAG, "volatile")
+        fsconfig(context, FSCONFIG_CMD_CREATE)
+        return fsmount(context, attributes)
+    except OSError as error:
+        raise CRIError(
+            f"the root file system of container {container.config.metadata.name} cannot be mounted: {error.strerror}"
+        ) from error
+    finally:
+        os.close(context)
+
+
+def _seccomp(runtime: Runtime, container: Container, profile: SecurityProfile | None, privileged: bool) -> int:
+    """A memfd with the seccomp program, or -1 for none."""
+    if privileged or profile is None or profile.profile_type == ProfileType.Unconfined:
+        return -1
+    from podlite.linux import seccomp
+
+    bounding = _capabilities(container).bounding
+    if profile.profile_type == ProfileType.Localhost:
+        program = seccomp.file_filter(profile.localhost_ref, bounding, runtime.layout.cache_dir).program
+    else:
+        program = seccomp.default_filter(bounding, runtime.layout.cache_dir).program
+    fd = os.memfd_create("podlite-seccomp", os.MFD_CLOEXEC)
+    os.write(fd, program)
+    return fd
+
+
+def _capabilities(container: Container) -> capabilities.Capabilities:
+    context = security_context(container.config)
+    given = context.capabilities
+    wanted = capabilities.for_container(
+        given.add_capabilities if given else (),
+        given.drop_capabilities if given else (),
+        given.add_ambient_capabilities if given else (),
+        privileged=context.privileged,
+        uid=container.user.uid,
+    )
+    limited, missing = capabilities.limit(wanted, capabilities.held())
+    if missing and given is not None and given.add_capabilities:
+        log.warning(
+            f"container {container.config.metadata.name} cannot have the capabilities {', '.join(missing)}: "
+            "podlite does not have them itself",
+            **container.ids,
+        )
+    return limited
+
+
+def _namespaces(container: Container) -> list[str]:
+    """Which of the pod's namespaces the container joins; those of the host it is in already."""
+    options = security_context(container.config).namespace_options or container.sandbox.namespaces
+    joined = ["user"]
+    if options.network != NamespaceMode.NODE:
+        joined += ["net", "uts"]
+    if options.ipc != NamespaceMode.NODE:
+        joined.append("ipc")
+    return joined
+
+
+def _pid_namespace(container: Container) -> str:
+    options = security_context(container.config).namespace_options or container.sandbox.namespaces
+    if options.pid == NamespaceMode.TARGET:
+        return options.target_id
+    return {NamespaceMode.POD: "pod", NamespaceMode.NODE: "host"}.get(options.pid, "container")
+
+
+def _devices(container: Container, privileged: bool) -> list[Message]:
+    if privileged:
+        return host_devices()
+    return [_device(each.host_path, each.container_path) for each in container.config.devices]
+
+
+def _device(host_path: str, container_path: str) -> Message:
+    status = os.stat(host_path)
+    return {
+        "path": container_path or host_path,
+        "host": host_path,
+        "type": "b" if status.st_mode & 0o170000 == 0o060000 else "c",
+        "mode": status.st_mode & 0o7777,
+        "major": os.major(status.st_rdev),
+        "minor": os.minor(status.st_rdev),
+        "uid": status.st_uid,
+        "gid": status.st_gid,
+    }
+
+
+# What every container has of its own, or what is a terminal of somebody else's.
+_NOT_SHARED = frozenset(("pts", "shm", "mqueue", "fd", "console", "ptmx", "lxc", "lxd-sock"))
+_STANDARD = frozenset(("null", "zero", "full", "random", "urandom", "tty"))
+
+
+def host_devices(directory: str = "/dev") -> list[Message]:
+    """Every device node of the host, for a privileged container. Blocking."""
+    result: list[Message] = []
+    for entry in os.scandir(directory):
+        if directory == "/dev" and (entry.name in _NOT_SHARED or entry.name in _STANDARD):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            result.extend(host_devices(entry.path))
+        elif not entry.is_symlink() and entry.stat(follow_symlinks=False).st_mode & 0o170000 in (0o060000, 0o020000):
+            result.append(_device(entry.path, entry.path))
+    return result

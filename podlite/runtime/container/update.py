@@ -1,0 +1,41 @@
+"""UpdateContainerResources: new limits for a container that is there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+from anyio import to_thread
+
+from podlite import log
+from podlite.cri.errors import CRIError, FailedPreconditionError
+from podlite.cri.types import LinuxContainerResources
+from podlite.linux.cgroups import CgroupError
+from podlite.runtime.container.create import as_limits
+from podlite.runtime.store import CREATED, RUNNING
+
+if TYPE_CHECKING:
+    from podlite.runtime.service import Runtime
+
+
+async def update_container_resources(runtime: Runtime, container_id: str, linux: LinuxContainerResources) -> None:
+    """See RuntimeService.update_container_resources. What `linux` does not specify stays as it is."""
+    container = runtime.store.container(container_id)
+    if container.state not in (CREATED, RUNNING):
+        raise FailedPreconditionError(f"container {container.id} is {container.state}: it has no limits to change")
+    if runtime.cgroups is None:
+        raise FailedPreconditionError("containers run without limits here, for there are no cgroups to use")
+    cgroups = runtime.cgroups
+    try:
+        warnings = await to_thread.run_sync(lambda: cgroups.set_resources(container.cgroup, as_limits(linux)))
+    except CgroupError as error:
+        raise CRIError(f"the limits of container {container.config.metadata.name}: {error}") from error
+    for warning in warnings:
+        log.warning(warning, **container.ids)
+    container.resources = _merged(container.resources or LinuxContainerResources(), linux)
+
+
+def _merged(old: LinuxContainerResources, new: LinuxContainerResources) -> LinuxContainerResources:
+    """The new limits where they are specified, the old ones elsewhere. Pure."""
+    changes = {name: value for name in new.__struct_fields__ if (value := getattr(new, name))}
+    return msgspec.structs.replace(old, **changes)

@@ -1,0 +1,75 @@
+"""The two networks that need nothing: the host's own, and none but a loopback device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podlite.cri.errors import InvalidArgumentError, NetworkSetupError
+from podlite.errors import explain
+from podlite.linux.netlink import open_inside, set_link_up
+from podlite.runtime.network.interface import NetworkRecord, PodNetworkRequest, PodNetworkStatus
+from podlite.steps import step
+
+if TYPE_CHECKING:
+    from podlite.linux.netlink import NetlinkSocket
+
+_LOOPBACK_INDEX = 1
+
+
+class HostNetwork:
+    """The pod shares the host's network namespace: its addresses are the host's, its ports are host ports."""
+
+    name = "host"
+
+    def plan(self, request: PodNetworkRequest) -> NetworkRecord:
+        return {"network": self.name, "version": 1}
+
+    def setup_pod_network(
+        self, request: PodNetworkRequest, record: NetworkRecord, inside: NetlinkSocket | None
+    ) -> PodNetworkStatus:
+        return PodNetworkStatus()
+
+    def teardown_pod_network(self, record: NetworkRecord) -> None:
+        pass
+
+    def release_unused(self) -> bool:
+        return True
+
+    def check(self) -> list[str]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+class NoneNetwork(HostNetwork):
+    """A network namespace of the pod's own with `lo` up and nothing else: it reaches nobody but itself."""
+
+    name = "none"
+
+    def plan(self, request: PodNetworkRequest) -> NetworkRecord:
+        for mapping in request.port_mappings:
+            if mapping.host_port:
+                raise InvalidArgumentError(
+                    f"The host port {mapping.host_port} cannot be published: the pod has no network.",
+                    hint="use another --network, or leave hostPort out",
+                )
+        return super().plan(request)
+
+    def setup_pod_network(
+        self, request: PodNetworkRequest, record: NetworkRecord, inside: NetlinkSocket | None
+    ) -> PodNetworkStatus:
+        with step("network.setup", sandbox_id=request.sandbox_id):
+            opened = None
+            try:
+                if inside is None:
+                    inside = opened = open_inside(request.netns_fd)
+                set_link_up(inside, _LOOPBACK_INDEX)
+            except OSError as error:
+                raise NetworkSetupError(
+                    f"The pod's loopback device could not be brought up: {explain(error)}."
+                ) from error
+            finally:
+                if opened is not None:
+                    opened.close()
+        return PodNetworkStatus()

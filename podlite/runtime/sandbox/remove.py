@@ -1,0 +1,69 @@
+"""RemovePodSandbox: its containers, its directory, and with it the record, last."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from anyio import to_thread
+
+from podlite.cri.errors import CRIError
+from podlite.errors import explain
+from podlite.runtime.container.remove import remove as remove_container
+from podlite.runtime.journal import FILE as RECORD
+from podlite.runtime.store import Sandbox
+from podlite.steps import step
+
+if TYPE_CHECKING:
+    from podlite.runtime.service import Runtime
+
+
+async def remove_pod_sandbox(runtime: Runtime, pod_sandbox_id: str) -> None:
+    """See RuntimeService.remove_pod_sandbox."""
+    from podlite.runtime.sandbox.stop import stop
+
+    sandbox = runtime.store.find_sandbox(pod_sandbox_id)
+    if sandbox is None:
+        return
+    async with sandbox.busy:
+        if sandbox.id not in runtime.store.sandboxes:
+            return
+        await stop(runtime, sandbox)
+        with step("sandbox.remove", **sandbox.ids):
+            for container in list(sandbox.containers.values()):
+                await remove_container(runtime, container)
+            try:
+                await to_thread.run_sync(remove_directory, sandbox)
+            except OSError as error:
+                raise CRIError(f"the directory of pod {sandbox.pod} cannot be removed: {explain(error)}") from error
+            runtime.store.sandboxes.pop(sandbox.id, None)
+            runtime.store.release_sandbox(sandbox.config, sandbox.id)
+    runtime.events.sandbox_deleted(sandbox)
+
+
+def remove_directory(sandbox: Sandbox) -> None:
+    """Removes a sandbox's directory, the record last, and gives up its lock; idempotent. Blocking. Raises OSError."""
+    if sandbox.lock is None:
+        return  # somebody else's, or removed already
+    try:
+        names = os.listdir(sandbox.directory)
+    except FileNotFoundError:
+        names = []
+    # What is the kubelet's in there (pod.json) goes with the pod, not with the sandbox.
+    for name in sorted(names, key=lambda each: each == RECORD):
+        if name != "pod.json":
+            _unlink(f"{sandbox.directory}/{name}")
+    try:
+        os.rmdir(sandbox.directory)
+    except OSError:
+        # pod.json is there, or nothing at all.
+        pass
+    sandbox.lock.release()
+    sandbox.lock = None
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

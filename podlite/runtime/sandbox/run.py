@@ -1,0 +1,249 @@
+"""RunPodSandbox: record, then network namespace, network and shim; ready only when all of it is there."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+
+from podlite.cri.errors import CRIError, InvalidArgumentError
+from podlite.cri.types import NamespaceMode, PodSandboxConfig
+from podlite.linux import netns
+from podlite.linux.netlink import NetlinkSocket
+from podlite.runtime.journal import Journal
+from podlite.runtime.layout import netns_name
+from podlite.runtime.locks import FileLock
+from podlite.runtime.names import new_id
+from podlite.runtime.network.interface import PodNetwork, PodNetworkRequest, PodNetworkStatus
+from podlite.runtime.sandbox.files import write_files
+from podlite.runtime.sandbox.remove import remove_directory
+from podlite.runtime.shim_client import ShimClient
+from podlite.runtime.spawner import ForkRequest
+from podlite.runtime.store import Sandbox
+from podlite.runtime.undo import Undo
+from podlite.steps import listening, step
+
+if TYPE_CHECKING:
+    from podlite.runtime.service import Runtime
+
+LOCK = "lock"
+SHM_SIZE = 64 << 20
+
+
+async def run_pod_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_handler: str) -> str:
+    """See RuntimeService.run_pod_sandbox."""
+    _check(config)
+    sandbox = _new_sandbox(runtime, config)
+    sandbox.runtime_handler = runtime_handler
+    network = runtime.network_for(sandbox)
+    with step("sandbox.run", **sandbox.ids):
+        async with Undo(f"running the sandbox of pod {sandbox.pod}") as undo:
+            runtime.store.reserve_sandbox(config, sandbox.id)
+            undo.push("name", lambda: _release(runtime, sandbox))
+            fork = ForkRequest(await runtime.spawner.prepare(), _shim_config(runtime, sandbox))
+            # Each pushed before its step, for a step that failed may still have made something. In reverse: the
+            # shim, then what the thread made, and the record last, unless something could not be taken back.
+            undo.push("directory", lambda: _remove_directory(runtime, sandbox, undo))
+            undo.push("network", lambda: runtime.threads.run(lambda own: remove_network(network, sandbox)))
+            undo.push("shim", lambda: _end_shim(sandbox, fork))
+            status = await _make(runtime, sandbox, network, fork)
+            await _hand_over_network(sandbox)
+            undo.commit()
+        sandbox.ips = status.ips
+        sandbox.ready = True
+        runtime.store.sandboxes[sandbox.id] = sandbox
+        runtime.events.sandbox_ready(sandbox)
+    return sandbox.id
+
+
+def _check(config: PodSandboxConfig) -> None:
+    metadata = config.metadata
+    if not metadata.name or not metadata.uid or not metadata.namespace:
+        raise InvalidArgumentError("a sandbox's metadata needs a name, a uid and a namespace")
+    if "/" in metadata.uid or metadata.uid in (".", ".."):
+        raise InvalidArgumentError(f"{metadata.uid!r} cannot be a pod's uid: it is to be the name of a directory")
+
+
+def _new_sandbox(runtime: Runtime, config: PodSandboxConfig) -> Sandbox:
+    sandbox_id = new_id()
+    name = config.metadata.uid
+    if config.metadata.attempt:
+        # An earlier attempt's sandbox may still be there, waiting to be removed.
+        name = f"{name}.{config.metadata.attempt}"
+    sandbox = Sandbox(sandbox_id, config, time.time_ns(), f"{runtime.layout.pods_dir}/{name}")
+    if sandbox.namespaces.network != NamespaceMode.NODE:
+        sandbox.netns_path = f"{runtime.layout.netns_dir}/{netns_name(sandbox_id)}"
+    return sandbox
+
+
+async def _release(runtime: Runtime, sandbox: Sandbox) -> None:
+    runtime.store.release_sandbox(sandbox.config, sandbox.id)
+
+
+def _shim_config(runtime: Runtime, sandbox: Sandbox) -> dict[str, object]:
+    options = sandbox.namespaces
+    return {
+        **sandbox.ids,
+        "hostname": sandbox.config.hostname,
+        "ipc": options.ipc != NamespaceMode.NODE,
+        # A pod on the host's network has the host's name too (CRI: an empty hostname).
+        "uts": options.network != NamespaceMode.NODE,
+        "shm_size": SHM_SIZE,
+        # Until the sandbox is ready nobody would find this shim again.
+        "orphan": "end",
+        "trace": listening(),
+        "pause_cgroups": runtime.pause_cgroups(sandbox),
+        "crash_file": f"{sandbox.directory}/shim.crash",
+    }
+
+
+async def _make(runtime: Runtime, sandbox: Sandbox, network: PodNetwork, fork: ForkRequest) -> PodNetworkStatus:
+    """The namespaces and network on a namespace thread, and beside it the shim, from the spawner."""
+    status = PodNetworkStatus()
+
+    async def namespaces_and_network() -> None:
+        nonlocal status
+        status = await runtime.threads.run(lambda own_netns: _on_thread(runtime, sandbox, network, fork, own_netns))
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(namespaces_and_network)
+            await _take_shim(runtime, sandbox, fork)
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+    return status
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The failure that came first: what it cancelled is of no interest."""
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+async def _take_shim(runtime: Runtime, sandbox: Sandbox, fork: ForkRequest) -> None:
+    forked = await fork.result()
+    shim = ShimClient(
+        forked.channel,
+        ids=sandbox.ids,
+        on_exited=runtime.shim_reported_exit,
+        on_delete=lambda grace: runtime.deletion_requested(sandbox, grace),
+        on_lost=lambda: runtime.shim_lost(sandbox),
+    )
+    shim.pid = forked.pid
+    shim.pidfd = forked.pidfd
+    sandbox.shim = shim
+    shim.start_serving(runtime.tasks)
+    await shim.wait_ready()
+
+
+def _on_thread(
+    runtime: Runtime, sandbox: Sandbox, network: PodNetwork, fork: ForkRequest, own_netns: int
+) -> PodNetworkStatus:
+    """Everything of a sandbox that blocks, in one go on a namespace thread: record first, then make."""
+    request = PodNetworkRequest(
+        sandbox_id=sandbox.id,
+        pod_namespace=sandbox.config.metadata.namespace,
+        pod_name=sandbox.config.metadata.name,
+        pod_uid=sandbox.config.metadata.uid,
+        netns_path=sandbox.netns_path,
+        port_mappings=sandbox.config.port_mappings,
+        annotations=sandbox.config.annotations,
+    )
+    with step("sandbox.record", **sandbox.ids):
+        directory_fd = _make_directory(sandbox)
+        try:
+            sandbox.network = network.plan(request)
+            journal = Journal.create(directory_fd, _header(sandbox))
+        except BaseException:
+            os.close(directory_fd)
+            raise
+    try:
+        # The spawner forks while this thread makes the namespace.
+        fork.send(directory_fd)
+        with step("sandbox.files", **sandbox.ids):
+            write_files(sandbox, directory_fd)
+        status = _make_network(sandbox, network, request, own_netns)
+        with step("sandbox.confirm", **sandbox.ids):
+            journal.append({"confirmed": True, "ips": status.ips, "owner": os.getpid()})
+        return status
+    finally:
+        journal.close()
+        os.close(directory_fd)
+
+
+def _make_directory(sandbox: Sandbox) -> int:
+    """The sandbox's directory, locked. The kubelet side may have made it for a file of its own."""
+    os.makedirs(sandbox.directory, mode=0o700, exist_ok=True)
+    sandbox.lock = FileLock(f"{sandbox.directory}/{LOCK}")
+    if not sandbox.lock.acquire(wait=False):
+        sandbox.lock = None
+        raise CRIError(f"a pod with the uid {sandbox.config.metadata.uid} is run by another podlite on this machine")
+    return os.open(sandbox.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _header(sandbox: Sandbox) -> dict[str, object]:
+    return {
+        "sandbox": sandbox.id,
+        "config": sandbox.config,
+        "created_at": sandbox.created_at,
+        "runtime_handler": sandbox.runtime_handler,
+        "netns": sandbox.netns_path,
+        "network": sandbox.network,
+    }
+
+
+def _make_network(
+    sandbox: Sandbox, network: PodNetwork, request: PodNetworkRequest, own_netns: int
+) -> PodNetworkStatus:
+    if not sandbox.netns_path:
+        return network.setup_pod_network(request, sandbox.network or {}, None)
+    with step("netns.create", **sandbox.ids):
+        # A socket stays in the namespace in which it was opened, so this one can configure it from outside.
+        inside = netns.create(sandbox.netns_path, own_netns, NetlinkSocket)
+    try:
+        request.netns_fd = sandbox.netns_fd = os.open(sandbox.netns_path, os.O_RDONLY | os.O_CLOEXEC)
+        with step("network.setup", **sandbox.ids):
+            return network.setup_pod_network(request, sandbox.network or {}, inside)
+    finally:
+        inside.close()
+
+
+async def _hand_over_network(sandbox: Sandbox) -> None:
+    if sandbox.netns_fd < 0:
+        return
+    assert sandbox.shim is not None
+    try:
+        await sandbox.shim.join({"net": sandbox.netns_fd})
+    finally:
+        sandbox.close_netns()
+
+
+def remove_network(network: PodNetwork, sandbox: Sandbox) -> None:
+    """Takes back the network and the namespace of a sandbox; idempotent. Blocking, on a namespace thread."""
+    sandbox.close_netns()
+    with step("network.teardown", **sandbox.ids):
+        if sandbox.network is not None:
+            network.teardown_pod_network(sandbox.network)
+    if sandbox.netns_path:
+        with step("netns.remove", **sandbox.ids):
+            netns.remove(sandbox.netns_path)
+
+
+async def _end_shim(sandbox: Sandbox, fork: ForkRequest) -> None:
+    if sandbox.shim is None:
+        # Not there, or forked a moment ago: with its channel closed it ends by itself.
+        fork.abandon()
+        return
+    await sandbox.shim.shutdown()
+    sandbox.shim.close()
+
+
+async def _remove_directory(runtime: Runtime, sandbox: Sandbox, undo: Undo) -> None:
+    if undo.failed:
+        # The record of what could not be taken back has to stay: a reaper tries again.
+        if sandbox.lock is not None:
+            sandbox.lock.release()
+        return
+    await anyio.to_thread.run_sync(remove_directory, sandbox)

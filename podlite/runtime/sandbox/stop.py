@@ -1,0 +1,43 @@
+"""StopPodSandbox: every process of the pod ends, then its network is taken back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from podlite.cri.errors import CRIError
+from podlite.errors import explain
+from podlite.runtime.sandbox.run import remove_network
+from podlite.runtime.store import Sandbox
+from podlite.steps import step
+
+if TYPE_CHECKING:
+    from podlite.runtime.service import Runtime
+
+
+async def stop_pod_sandbox(runtime: Runtime, pod_sandbox_id: str) -> None:
+    """See RuntimeService.stop_pod_sandbox."""
+    sandbox = runtime.store.find_sandbox(pod_sandbox_id)
+    if sandbox is None:
+        return
+    async with sandbox.busy:
+        await stop(runtime, sandbox)
+
+
+async def stop(runtime: Runtime, sandbox: Sandbox) -> None:
+    """Stops a sandbox; idempotent, and after a failure it can be tried again. Raises CRIError."""
+    if sandbox.stopped:
+        return
+    with step("sandbox.stop", **sandbox.ids):
+        was_ready, sandbox.ready, sandbox.stopping = sandbox.ready, False, True
+        if sandbox.shim is not None:
+            with step("shim.stop", **sandbox.ids):
+                await sandbox.shim.shutdown()
+                sandbox.shim.close()
+        network = runtime.network_for(sandbox)
+        try:
+            await runtime.threads.run(lambda own_netns: remove_network(network, sandbox))
+        except OSError as error:
+            raise CRIError(f"the network of pod {sandbox.pod} cannot be taken back: {explain(error)}") from error
+        sandbox.stopped = True
+    if was_ready:
+        runtime.events.sandbox_stopped(sandbox)

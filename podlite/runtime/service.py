@@ -1,0 +1,385 @@
+"""podlite's own CRI runtime, in process: `podlite.cri.services.RuntimeService` on the kernel.
+
+This object holds what the calls share; each call is a module of its own below `sandbox/` and `container/`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import create_task_group, to_thread
+from anyio.abc import ByteStream, TaskGroup
+
+from podlite import log
+from podlite.cri.errors import CRIError, UnimplementedError
+from podlite.cri.services import ExecStream
+from podlite.cri.types import (
+    Container,
+    ContainerConfig,
+    ContainerEvent,
+    ContainerFilter,
+    ContainerStatus,
+    ExecSyncResult,
+    LinuxContainerResources,
+    NamespaceMode,
+    PodSandbox,
+    PodSandboxConfig,
+    PodSandboxFilter,
+    PodSandboxStatus,
+    RuntimeCondition,
+    RuntimeHandler,
+    RuntimeStatus,
+    VersionResponse,
+)
+from podlite.errors import explain
+from podlite.linux import netns
+from podlite.linux.cgroups import CgroupError, Cgroups
+from podlite.runtime import status as statuses
+from podlite.runtime.container import create, remove, start, stop
+from podlite.runtime.events import Events
+from podlite.runtime.image.service import StoreImageService
+from podlite.runtime.image.store import ImageStore
+from podlite.runtime.journal import Journal
+from podlite.runtime.layout import POD_CIDRS, Layout
+from podlite.runtime.namespace_threads import NamespaceThreads
+from podlite.runtime.network.builtin import BuiltinNetwork
+from podlite.runtime.network.interface import PodNetwork
+from podlite.runtime.network.none import HostNetwork
+from podlite.runtime.sandbox import files, run
+from podlite.runtime.sandbox import remove as sandbox_remove
+from podlite.runtime.sandbox import stop as sandbox_stop
+from podlite.runtime.shim.launch import launch
+from podlite.runtime.shim.scratch import SCRATCH, SHM_DIRECTORY
+from podlite.runtime.spawner import Launched, Spawner
+from podlite.runtime.store import EXITED, RUNNING, STARTING, UNKNOWN, Sandbox, Store
+from podlite.runtime.store import Container as StoredContainer
+from podlite.steps import elapsed, step
+from podlite.version import __version__
+
+if TYPE_CHECKING:
+    from podlite.runtime.container.create import Prepared
+
+NAME = "podlite"
+
+
+class Runtime:
+    """The runtime, as an async context manager: inside it there is a spawner, outside of it nothing of ours runs.
+
+    `network` is setupPodNetwork's implementation, podlite's built-in one by default. `many` says that a great many
+    containers are to be expected (a server, a benchmark), for which other mechanisms are cheaper. `launched` is a
+    spawner that the program has started already. With `pods_survive` the pods outlive this process and can be
+    adopted; without, they end with it, however it ends.
+    """
+
+    def __init__(
+        self,
+        layout: Layout | None = None,
+        *,
+        network: PodNetwork | None = None,
+        pod_cidrs: tuple[str, ...] = POD_CIDRS,
+        namespace_threads: int = 1,
+        many: bool = False,
+        launched: Launched | None = None,
+        pods_survive: bool = False,
+    ) -> None:
+        self.layout = layout or Layout()
+        self.store = Store()
+        self.events = Events()
+        self.image_store = ImageStore(self.layout.images_dir)
+        self.images = StoreImageService(self.image_store)
+        self.threads = NamespaceThreads(namespace_threads)
+        self.pods_survive = pods_survive
+        self.network = network or BuiltinNetwork(self.layout.run_dir, pod_cidrs)
+        self.cgroups: Cgroups | None = None
+        self.on_deletion_requested: Callable[[Sandbox, int], None] = lambda sandbox, grace: None
+        self._host_network = HostNetwork()
+        self._many = many
+        self._launched = launched
+        self._warned: set[str] = set()
+        self._tasks: TaskGroup | None = None
+        self._exit: Callable[..., Any] | None = None
+
+    # --- life -------------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> TaskGroup:
+        """The task group that receives from spawner and shims. Raises RuntimeError outside the context."""
+        if self._tasks is None:
+            raise RuntimeError("the runtime is not open: use it as an async context manager")
+        return self._tasks
+
+    @property
+    def scratch_path(self) -> str:
+        """The spawner's private tmpfs, by its path in the shims' mount namespaces."""
+        return f"{self.layout.run_dir}/{SCRATCH}"
+
+    @property
+    def shm_path(self) -> str:
+        """The pod's /dev/shm, by its path in its shim's mount namespace."""
+        return f"{self.scratch_path}/{SHM_DIRECTORY}"
+
+    async def __aenter__(self) -> Runtime:
+        group = create_task_group()
+        self._tasks = await group.__aenter__()
+        self._exit = group.__aexit__
+        try:
+            with step("runtime.open"):
+                self.spawner = Spawner(self._tasks, self._launch)
+                async with create_task_group() as opening:
+                    opening.start_soon(to_thread.run_sync, self._prepare)
+                    await self.spawner.open(self._launched)
+        except BaseException as error:
+            self._tasks.cancel_scope.cancel()
+            await group.__aexit__(type(error), error, error.__traceback__)
+            if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+                raise error.exceptions[0] from None
+            raise
+        return self
+
+    def _launch(self) -> Launched:
+        return launch(self.layout.run_dir, shim_directories(self.layout))
+
+    def _prepare(self) -> None:
+        """The directories, the netns mount point and a look at the cgroups. Blocking."""
+        for directory in (self.layout.pods_dir, self.layout.locks_dir, self.layout.containers_dir):
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+        os.makedirs(self.layout.log_dir, mode=0o755, exist_ok=True)
+        netns.prepare_directory(self.layout.netns_dir)
+        self.cgroups = Cgroups.detect(self.layout.cgroup_root, devices_by_bpf=self._many)
+
+    async def __aexit__(self, *error: object) -> None:
+        with anyio.CancelScope(shield=True), step("runtime.close"):
+            if not self.pods_survive:
+                await self._remove_all()
+            for sandbox in self.store.sandboxes.values():
+                if sandbox.shim is not None:
+                    sandbox.shim.close()
+                if sandbox.lock is not None:
+                    sandbox.lock.release()
+            await self.spawner.close()
+            await to_thread.run_sync(self._close)
+            self.tasks.cancel_scope.cancel()
+        assert self._exit is not None
+        await self._exit(None, None, None)
+        self._tasks = None
+
+    async def _remove_all(self) -> None:
+        """Every sandbox that its user left behind. What fails is logged: its record is there for the reaper."""
+        for id in list(self.store.sandboxes):
+            try:
+                await self.remove_pod_sandbox(id)
+            except CRIError as error:
+                log.error("a sandbox is left behind", sandbox_id=id, why=str(error))
+
+    def _close(self) -> None:
+        self.threads.close()
+        try:
+            self.network.release_unused()
+        except OSError as error:
+            log.error("what pods share on the host is left behind", why=explain(error))
+        self.network.close()
+        if self.cgroups is not None:
+            self.cgroups.remove_empty_parents(f"{self.layout.cgroup_root}/kubepods/burstable")
+            self.cgroups.close()
+
+    # --- what the calls share ---------------------------------------------------------------
+
+    def journal(self, sandbox: Sandbox) -> Journal:
+        """The sandbox's record, open for appending; the caller closes it. Blocking."""
+        fd = os.open(sandbox.directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return Journal.reopen(fd)
+        finally:
+            os.close(fd)
+
+    def network_for(self, sandbox: Sandbox) -> PodNetwork:
+        """What sets up this sandbox's network."""
+        return self.network if sandbox.namespaces.network != NamespaceMode.NODE else self._host_network
+
+    def sandbox_files(self, sandbox: Sandbox) -> dict[str, str]:
+        """The pod's files, path in the container → path on the host."""
+        return files.sandbox_files(sandbox)
+
+    def pause_cgroups(self, sandbox: Sandbox) -> list[str]:
+        """The cgroup.procs files for the pod's pid 1, where it has one: those of the pod's own cgroup."""
+        return []
+
+    def cgroup_view(self, container: StoredContainer, prepared: Prepared) -> list[tuple[str, str]]:
+        """What the container sees of its cgroup; see podlite.runtime.container.mounts.View."""
+        if self.cgroups is None or not (prepared.cgroup or prepared.cgroups):
+            return []
+        return self.cgroups.view(container.cgroup)
+
+    def kill_file(self, container: StoredContainer) -> str:
+        return self.cgroups.kill_file(container.cgroup) if self.cgroups is not None else ""
+
+    def oom_file(self, container: StoredContainer) -> str:
+        return self.cgroups.oom_file(container.cgroup) if self.cgroups is not None else ""
+
+    def cgroups_missing(self, error: CgroupError) -> None:
+        """Cgroups cannot be used here: said once, and from then on containers run without limits."""
+        self.cgroups = None
+        self.warn_once("cgroups", "containers run without limits: " + str(error))
+
+    def warn_once(self, key: str, text: str) -> None:
+        """A warning about this machine, for the first pod that it concerns only."""
+        if key not in self._warned:
+            self._warned.add(key)
+            log.warning(text)
+
+    # --- what the shims report ----------------------------------------------------------------
+
+    def shim_reported_exit(self, message: dict[str, Any]) -> None:
+        """A container's first process has ended."""
+        container = self.store.containers.get(message["container"])
+        if container is None:
+            return
+        if container.state == STARTING:
+            container.early_exit = message
+        elif container.state == RUNNING:
+            self.container_exited(container, message)
+
+    def container_exited(self, container: StoredContainer, message: dict[str, Any]) -> None:
+        """Takes a running container's exit into its status."""
+        if container.state != RUNNING:
+            return
+        container.exit_code = message["code"]
+        container.finished_at = message["finished_at"]
+        container.reason = "OOMKilled" if message["oom"] else "Completed" if message["code"] == 0 else "Error"
+        elapsed("container.run", container.exec_ns, time.monotonic_ns(), **container.ids)
+        container.transition(EXITED)
+        self.events.stopped(container)
+
+    def shim_lost(self, sandbox: Sandbox) -> None:
+        """The shim has ended: as asked, or it was killed, and its containers and namespaces are gone with it."""
+        was_ready, sandbox.ready = sandbox.ready, False
+        for container in sandbox.containers.values():
+            if container.state in (STARTING, RUNNING):
+                container.exit_code = 137
+                container.finished_at = time.time_ns()
+                container.reason = "Error" if sandbox.stopping else "ContainerStatusUnknown"
+                if not sandbox.stopping:
+                    container.message = "the pod's shim was killed, and its containers with it"
+                container.transition(EXITED if container.state == RUNNING else UNKNOWN)
+                self.events.stopped(container)
+        if was_ready and not sandbox.stopping:
+            log.warning("the pod's shim has ended; the sandbox is not ready any more", **sandbox.ids)
+            self.events.sandbox_stopped(sandbox)
+
+    def deletion_requested(self, sandbox: Sandbox, grace: int) -> None:
+        """Somebody else (`podlite rm`) wants the pod gone; whoever runs it decides how."""
+        self.on_deletion_requested(sandbox, grace)
+
+    async def kill_cancelled_start(self, container: StoredContainer) -> None:
+        """The start of a container was cancelled while its shim was at it."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(stop.KILL_SECONDS):
+            shim = container.sandbox.shim
+            if shim is not None and not shim.gone and container.state == STARTING:
+                try:
+                    await shim.signal(9, container=container.id)
+                except CRIError:
+                    pass
+        if container.state == STARTING:
+            container.exit_code = start.START_ERROR_CODE
+            container.reason = "StartError"
+            container.message = "the start was cancelled"
+            container.finished_at = time.time_ns()
+            container.transition(EXITED)
+            self.events.stopped(container)
+
+    # --- RuntimeService -----------------------------------------------------------------------
+
+    async def version(self) -> VersionResponse:
+        return VersionResponse(
+            version="0.1.0", runtime_name=NAME, runtime_version=__version__, runtime_api_version="v1"
+        )
+
+    async def status(self, *, verbose: bool = False) -> RuntimeStatus:
+        problems = await to_thread.run_sync(self.network.check)
+        network = RuntimeCondition(type="NetworkReady", status=not problems)
+        if problems:
+            network.reason = "NetworkPluginNotReady"
+            network.message = " ".join(problems)
+        return RuntimeStatus(
+            conditions=[RuntimeCondition(type="RuntimeReady", status=True), network],
+            runtime_handlers=[RuntimeHandler(recursive_read_only_mounts=True)],
+            supplemental_groups_policy=True,
+        )
+
+    async def run_pod_sandbox(self, config: PodSandboxConfig, runtime_handler: str = "") -> str:
+        return await run.run_pod_sandbox(self, config, runtime_handler)
+
+    async def stop_pod_sandbox(self, pod_sandbox_id: str) -> None:
+        await sandbox_stop.stop_pod_sandbox(self, pod_sandbox_id)
+
+    async def remove_pod_sandbox(self, pod_sandbox_id: str) -> None:
+        await sandbox_remove.remove_pod_sandbox(self, pod_sandbox_id)
+
+    async def pod_sandbox_status(self, pod_sandbox_id: str) -> PodSandboxStatus:
+        return statuses.pod_sandbox_status(self.store.sandbox(pod_sandbox_id))
+
+    async def list_pod_sandbox(self, filter: PodSandboxFilter | None = None) -> list[PodSandbox]:
+        return statuses.list_pod_sandbox(self.store.sandboxes.values(), filter)
+
+    async def create_container(
+        self, pod_sandbox_id: str, config: ContainerConfig, sandbox_config: PodSandboxConfig
+    ) -> str:
+        return await create.create_container(self, pod_sandbox_id, config, sandbox_config)
+
+    async def start_container(self, container_id: str) -> None:
+        await start.start_container(self, container_id)
+
+    async def stop_container(self, container_id: str, timeout: int) -> None:
+        await stop.stop_container(self, container_id, timeout)
+
+    async def remove_container(self, container_id: str) -> None:
+        await remove.remove_container(self, container_id)
+
+    async def list_containers(self, filter: ContainerFilter | None = None) -> list[Container]:
+        return statuses.list_containers(self.store.containers.values(), filter)
+
+    async def container_status(self, container_id: str) -> ContainerStatus:
+        return statuses.container_status(self.store.container(container_id))
+
+    async def update_container_resources(self, container_id: str, linux: LinuxContainerResources) -> None:
+        from podlite.runtime.container.update import update_container_resources
+
+        await update_container_resources(self, container_id, linux)
+
+    async def reopen_container_log(self, container_id: str) -> None:
+        container = self.store.running_container(container_id)
+        assert container.sandbox.shim is not None
+        await container.sandbox.shim.request({"m": "reopen", "container": container.id})
+
+    async def exec_sync(self, container_id: str, cmd: list[str], timeout: float = 0) -> ExecSyncResult:
+        from podlite.runtime.container.exec import exec_sync
+
+        return await exec_sync(self, container_id, cmd, timeout)
+
+    async def exec(
+        self, container_id: str, cmd: list[str], *, tty: bool, stdin: bool, stdout: bool, stderr: bool
+    ) -> ExecStream:
+        from podlite.runtime.container.exec import exec_container
+
+        return await exec_container(self, container_id, cmd, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr)
+
+    async def attach(self, container_id: str, *, tty: bool, stdin: bool, stdout: bool, stderr: bool) -> ExecStream:
+        from podlite.runtime.container.attach import attach_container
+
+        return await attach_container(self, container_id, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr)
+
+    async def port_forward(self, pod_sandbox_id: str, port: int) -> ByteStream:
+        raise UnimplementedError("port-forward is not there yet")
+
+    def get_container_events(self) -> AbstractAsyncContextManager[AsyncIterator[ContainerEvent]]:
+        return self.events.subscribe()
+
+
+def shim_directories(layout: Layout) -> list[str]:
+    """The directories that shims must be able to reach beside the run directory."""
+    return [layout.log_dir, layout.state_dir]

@@ -1,0 +1,225 @@
+"""A container's first process, from the shim's fork to execve; and that of an exec.
+
+    shim                                        child (this module)
+      | fork ------------------------------------> |  container.fork: cgroups, namespaces
+      |                                            |  container.rootfs: mounts, pivot_root
+      |                                            |  container.confine: user, capabilities, seccomp
+      | <-- span {name, start, end} -------------- |  (only when somebody listens)
+      | <-- pty {} [master] ---------------------- |  (an exec with a terminal)
+      | <-- failed {step, code, error} ----------- |  and exit
+      | (end of file: close-on-exec) ------------- |  execve worked
+
+Nothing may be imported after the change of root: it would come from the image.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+import termios
+
+from podlite import steps
+from podlite.linux import mounts
+from podlite.linux.process import set_oom_score_adj
+from podlite.linux.syscalls import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    PR_SET_DUMPABLE,
+    prctl,
+    setns,
+    unshare,
+)
+from podlite.runtime.shim import confine, protocol, rootfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    Spec = dict[str, Any]
+
+# The user namespace first: it is what gives the right to enter the others (setns(2)).
+_JOIN_ORDER = (
+    ("user", CLONE_NEWUSER),
+    ("net", CLONE_NEWNET),
+    ("ipc", CLONE_NEWIPC),
+    ("uts", CLONE_NEWUTS),
+)
+TIOCGPTPEER = 0x5441
+
+
+class Stdio:
+    """The child's ends of its standard streams; -1 means /dev/null. `terminal` is a pty's master, or -1."""
+
+    __slots__ = ("stderr", "stdin", "stdout", "terminal")
+
+    def __init__(self, stdin: int = -1, stdout: int = -1, stderr: int = -1, terminal: int = -1) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self.terminal = terminal
+
+
+def run_container(
+    spec: Spec, fds: list[int], stdio: Stdio, namespaces: dict[str, int], channel: socket.socket, seccomp: bytes
+) -> NoReturn:
+    """Runs in the forked child of a container start; never returns."""
+    step = "container.fork"
+    try:
+        _begin(channel, spec)
+        with steps.step("container.fork", **spec["ids"]):
+            os.setsid()
+            join_cgroups(spec["cgroups"])
+            if spec["oom_score_adj"] is not None:
+                set_oom_score_adj(spec["oom_score_adj"])
+            join_namespaces(namespaces)
+            unshare(CLONE_NEWNS | (CLONE_NEWCGROUP if spec["new_cgroup_namespace"] else 0))
+        step = "container.rootfs"
+        with steps.step("container.rootfs", **spec["ids"]):
+            os.umask(0)
+            rootfs.enter(fds[spec["root"]], spec["mounts"], fds, spec["scratch"], read_only=spec["read_only"])
+        step = "container.confine"
+        _finish(spec["process"], stdio, seccomp, spec["ids"])
+    except BaseException as error:
+        _fail(channel, step, error)
+
+
+def run_exec(
+    process: dict[str, Any],
+    cgroups: list[str],
+    target_pidfd: int,
+    namespaces: int,
+    stdio: Stdio,
+    channel: socket.socket,
+    seccomp: bytes,
+    ids: dict[str, str],
+    terminal: bool,
+) -> NoReturn:
+    """Runs in the forked child of an exec, which is in the container's pid namespace already; never returns.
+
+    `namespaces` are the CLONE_NEW* flags of what is left to join, from `target_pidfd`.
+    """
+    step = "exec.start"
+    try:
+        _begin(channel, {"trace": False})
+        os.setsid()
+        join_cgroups(cgroups)
+        setns(target_pidfd, namespaces)
+        if terminal:
+            stdio.terminal = _open_terminal(channel)
+        step = "container.confine"
+        _finish(process, stdio, seccomp, ids)
+    except BaseException as error:
+        _fail(channel, step, error)
+
+
+def _begin(channel: socket.socket, spec: Spec) -> None:
+    steps.where = "container"
+    steps.forget_listeners()
+    confine.reset_signals()
+    # From here on this process can be seen from inside the pod's pid namespace; nobody there may look into it.
+    prctl(PR_SET_DUMPABLE, 0)
+    if spec["trace"]:
+        steps.listen(lambda span: _send_span(channel, span))
+
+
+def _send_span(channel: socket.socket, span: steps.Span) -> None:
+    protocol.send(channel, {"m": "span", "name": span.name, "start": span.start_ns, "end": span.end_ns})
+
+
+def join_cgroups(paths: list[str]) -> None:
+    """Moves the calling process into the cgroups whose `cgroup.procs` files these are."""
+    for path in paths:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"0")  # the writer itself (cgroups(7))
+        finally:
+            os.close(fd)
+
+
+def join_namespaces(namespaces: dict[str, int]) -> None:
+    """Moves the calling process into these namespaces of the pod (name to descriptor), the user namespace first."""
+    for name, kind in _JOIN_ORDER:
+        if name in namespaces:
+            setns(namespaces[name], kind)
+
+
+def _finish(process: dict[str, Any], stdio: Stdio, seccomp: bytes, ids: dict[str, str]) -> None:
+    with steps.step("container.confine", **ids):
+        _set_up_stdio(stdio, process["uid"], process["gid"], console=process["console"])
+        confine.confine(process, seccomp)
+    env = dict(entry.split("=", 1) for entry in process["env"])
+    with steps.step("container.exec", **ids):
+        confine.execute(process["argv"], env)
+
+
+def _open_terminal(channel: socket.socket) -> int:
+    """A terminal from the container's own devpts; its master goes to whoever asked for the exec."""
+    from podlite.linux.syscalls import DEVPTS_SUPER_MAGIC, filesystem_type
+
+    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    if filesystem_type(master) != DEVPTS_SUPER_MAGIC:
+        raise OSError(1, "/dev/pts in the container is not a devpts", "/dev/pts/ptmx")
+    protocol.send(channel, {"m": "pty"}, [master])
+    return master
+
+
+def _set_up_stdio(stdio: Stdio, uid: int, gid: int, *, console: bool) -> None:
+    if stdio.terminal >= 0:
+        # Not by path: the kernel knows which terminal belongs to this master (ioctl_tty(2)).
+        terminal = fcntl.ioctl(stdio.terminal, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        _own(terminal, uid, gid)
+        for target in (0, 1, 2):
+            os.dup2(terminal, target)
+        if console:
+            _bind_console(terminal)
+        return
+    # /dev/null of the container, made by us a moment ago: no descriptor of the host's file systems stays.
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for target, fd in ((0, stdio.stdin), (1, stdio.stdout), (2, stdio.stderr)):
+        if fd >= 0:
+            _own(fd, uid, gid)
+        os.dup2(fd if fd >= 0 else null, target)
+
+
+def _bind_console(terminal: int) -> None:
+    """/dev/console is the container's terminal; the empty file under it was made with /dev (CVE-2025-52565)."""
+    target = os.open("/dev/console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    mount = mounts.clone("", dir_fd=terminal)
+    mounts.attach(mount, target)
+    os.close(mount)
+    os.close(target)
+
+
+def _own(fd: int, uid: int, gid: int) -> None:
+    """A program that opens /dev/stdout anew must be allowed to, whoever it runs as."""
+    try:
+        os.fchown(fd, uid, gid)
+    except OSError:
+        # What the caller of an exec passed may be anything, a read-only file for example.
+        pass
+
+
+def set_window(terminal: int, width: int, height: int) -> None:
+    """The terminal's size in characters (ioctl_tty(2), TIOCSWINSZ)."""
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+
+
+def _fail(channel: socket.socket, step: str, error: BaseException) -> NoReturn:
+    code = 125
+    if isinstance(error, confine.ExecFailure):
+        step, code, text = "container.exec", error.code, error.text
+    elif isinstance(error, OSError):
+        text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
+    else:
+        text = str(error) or type(error).__name__
+    try:
+        protocol.send(channel, {"m": "failed", "step": step, "code": code, "error": text})
+    finally:
+        os._exit(code)

@@ -1,0 +1,150 @@
+"""The namespaces that a pod's containers share, held open by the shim's descriptors.
+
+Standard library only: the shim runs this.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+
+from podlite.linux.capabilities import drop_bounding
+from podlite.linux.process import set_title
+from podlite.linux.syscalls import (
+    CLONE_NEWIPC,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+    MNT_DETACH,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    capset,
+    close_range,
+    mount,
+    pivot_root,
+    prctl,
+    setdomainname,
+    setns,
+    umount2,
+    unshare,
+)
+from podlite.runtime.shim.init import join_cgroups, join_namespaces
+from podlite.runtime.shim.scratch import SHM_DIRECTORY
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def create(*, ipc: bool, uts: bool, hostname: str) -> dict[str, int]:
+    """Creates the pod's ipc and uts namespaces, as asked for, and returns their descriptors.
+
+    The shim itself is back in its own namespaces afterwards. Raises OSError.
+    """
+    wanted = [("ipc", CLONE_NEWIPC)] if ipc else []
+    if uts:
+        wanted.append(("uts", CLONE_NEWUTS))
+    if not wanted:
+        return {}
+    own = {name: os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name, _ in wanted}
+    flags = 0
+    for _, kind in wanted:
+        flags |= kind
+    unshare(flags)
+    try:
+        if uts:
+            socket.sethostname(hostname)
+            # As a new machine has it; the host's NIS domain is none of the pod's business.
+            setdomainname("(none)")
+        return {name: os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name, _ in wanted}
+    finally:
+        for name, kind in wanted:
+            setns(own[name], kind)
+            os.close(own[name])
+
+
+def create_shared_memory(scratch: str, size: int) -> str:
+    """The pod's /dev/shm, in a mount namespace of the shim's own; returns its path there.
+
+    `size` is in bytes. The shim enters its own mount namespace here.
+    """
+    unshare(CLONE_NEWNS)
+    path = f"{scratch}/{SHM_DIRECTORY}"
+    mount("shm", path, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, f"mode=1777,size={size}")
+    return path
+
+
+def start_pause(namespaces: dict[str, int], cgroups: list[str], scratch: str) -> int:
+    """Starts pid 1 of a pid namespace that the pod's containers share; returns its pid.
+
+    It reaps what is orphaned there and does nothing else. Containers can see it, so it has nothing to be
+    taken: the pod's own namespaces, an empty root, no capability, and it is not dumpable. Raises OSError.
+    """
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    parent, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        unshare(CLONE_NEWPID)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _pause(namespaces, cgroups, scratch, child)
+        finally:
+            setns(own, CLONE_NEWPID)
+    finally:
+        os.close(own)
+        child.close()
+    with parent:
+        said = parent.recv(1024)
+    if said != b"ready":
+        os.waitpid(pid, 0)
+        raise OSError(1, said.decode(errors="replace") or "pid 1 of the pod ended at once", "pause")
+    return pid
+
+
+def _pause(namespaces: dict[str, int], cgroups: list[str], scratch: str, channel: socket.socket) -> NoReturn:
+    try:
+        os.setsid()
+        set_title("podlite: pause")
+        signals = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        signal.set_wakeup_fd(-1)
+        join_cgroups(cgroups)
+        join_namespaces({name: fd for name, fd in namespaces.items() if name != "pid"})
+        unshare(CLONE_NEWNS)
+        mount("podlite", scratch, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=555,size=4k")
+        os.chdir(scratch)
+        pivot_root(".", ".")
+        umount2(".", MNT_DETACH)
+        os.chdir("/")
+        drop_bounding(0)
+        # 65535 is the user of Kubernetes' own pause image.
+        os.setgroups([])
+        os.setresgid(65535, 65535, 65535)
+        os.setresuid(65535, 65535, 65535)
+        capset(0, 0, 0)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        channel.send(b"ready")
+        close_range(0, 0xFFFFFFFF)
+        while True:
+            if signal.sigwait(signals) != signal.SIGCHLD:
+                break
+            while True:
+                try:
+                    if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                        break
+                except ChildProcessError:
+                    break
+        os._exit(0)
+    except BaseException as error:
+        try:
+            channel.send(f"{type(error).__name__}: {error}".encode()[:1024])
+        finally:
+            sys.stdout = sys.stderr = None  # type: ignore[assignment]
+            os._exit(1)

@@ -1,0 +1,293 @@
+"""What a container sees of files: its mounts as values, attached in order, and the change of root.
+
+The runtime plans a list of operations (see `podlite.runtime.container.mounts`); each is a JSON object
+whose "op" names one of the functions below. Descriptors travel beside the message and are named by their
+index. All of this runs in the container's first process, in a mount namespace of its own, before anything
+of the image runs; targets are resolved inside the new root by the kernel (podlite.linux.paths), so that a
+symbolic link in a hostile image leads nowhere else.
+
+Standard library only: the shim runs this.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from podlite.linux import mounts
+from podlite.linux.paths import is_directory, make_dirs, make_file, open_in_root
+from podlite.linux.syscalls import (
+    AT_FDCWD,
+    MNT_DETACH,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MOVE_MOUNT_F_EMPTY_PATH,
+    PROC_SUPER_MAGIC,
+    filesystem_type,
+    move_mount,
+    pivot_root,
+    umount2,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Operation = dict[str, Any]
+
+# The standard nodes (OCI runtime spec, config-linux "Default Devices"): name, major, minor.
+NODES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
+LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+)
+
+# Attached once in the spawner's private mount namespace; see podlite.runtime.shim.scratch.
+MASK_DIRECTORY = "mask"
+ROOT_DIRECTORY = "root"
+
+
+class MountFailure(Exception):
+    """A mount operation that did not work, with the sentence for the container's status."""
+
+
+def describe(operation: Operation) -> str:
+    """One line for a person: `bind /etc/hosts (read-only)`."""
+    text = f"{operation['op']} {operation.get('to', '')}".strip()
+    if operation["op"] == "fs":
+        text = f"mount {operation['type']} on {operation['to']}"
+    elif operation.get("from"):
+        text = f"mount {operation['from']} on {operation['to']}"
+    if operation.get("attr", 0) & MOUNT_ATTR_RDONLY:
+        text += " (read-only)"
+    return text
+
+
+def enter(root_mount: int, operations: list[Operation], fds: list[int], scratch: str, *, read_only: bool) -> None:
+    """Attaches the root and everything in it, and makes it the process's root.
+
+    `root_mount` is the detached mount of the root file system, `scratch` the directory of the spawner's
+    private file system that holds the attach point. Raises MountFailure or OSError; the process is then
+    only good for exiting.
+    """
+    move_mount(root_mount, "", AT_FDCWD, f"{scratch}/{ROOT_DIRECTORY}", MOVE_MOUNT_F_EMPTY_PATH)
+    for operation in operations:
+        try:
+            _OPERATIONS[operation["op"]](root_mount, operation, fds, scratch)
+        except OSError as error:
+            raise MountFailure(f"{describe(operation)}: {_sentence(error)}") from error
+    if read_only:
+        mounts.set_attributes(root_mount, MOUNT_ATTR_RDONLY)
+    os.fchdir(root_mount)
+    # pivot_root(2), "pivot_root(".", ".")": the old root ends up stacked on the new one and is detached.
+    pivot_root(".", ".")
+    umount2(".", MNT_DETACH)
+    os.chdir("/")
+
+
+def _sentence(error: OSError) -> str:
+    text = error.strerror or str(error)
+    return f"{text}: {error.filename}" if error.filename else text
+
+
+def _new_filesystem(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
+    # The kernel's own file systems go where the specification says or nowhere: an image whose /proc is a
+    # link would otherwise choose what is written to (CVE-2019-19921, CVE-2023-27561).
+    target = make_dirs(root, operation["to"], symlinks=False)
+    try:
+        mount = mounts.new_filesystem(operation["type"], operation.get("options"), operation.get("attr", 0))
+        try:
+            mounts.attach(mount, target)
+        finally:
+            os.close(mount)
+    finally:
+        os.close(target)
+
+
+def _bind(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
+    mount = fds[operation["fd"]]
+    path = operation["to"]
+    directory = is_directory(mount)
+    target = (make_dirs if directory else make_file)(root, path)
+    try:
+        if filesystem_type(target) == PROC_SUPER_MAGIC:
+            raise MountFailure(f"{path} is inside /proc, and nothing may be mounted there")
+        if is_directory(target) != directory:
+            kinds = ("a directory", "not a directory") if directory else ("not a directory", "a directory")
+            raise MountFailure(f"what is mounted on {path} is {kinds[0]}, but {path} in the image is {kinds[1]}")
+        mounts.attach(mount, target)
+    finally:
+        os.close(target)
+
+
+def _bind_path(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
+    """A bind of something in the shim's own mount namespace, such as a cgroup directory or the pod's /dev/shm."""
+    target = make_dirs(root, operation["to"], symlinks=False)
+    try:
+        mount = mounts.clone(operation["from"], recursive=False)
+        try:
+            mounts.set_attributes(mount, operation.get("attr", 0))
+            mounts.attach(mount, target)
+        finally:
+            os.close(mount)
+    finally:
+        os.close(target)
+
+
+def _devices(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
+    """/dev: filled while it is still detached, so that nothing of the image can get in the way (CVE-2026-41579)."""
+    target = make_dirs(root, "/dev", symlinks=False)
+    attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
+    make_nodes = operation["nodes"]
+    if not make_nodes:
+        attributes |= MOUNT_ATTR_NODEV
+    # A mount for which noexec is wrong: some programs map /dev/zero executable.
+    attributes &= ~MOUNT_ATTR_NOEXEC
+    device_fs = mounts.new_filesystem("tmpfs", {"mode": "755", "size": "65536k"}, attributes)
+    try:
+        for name in ("pts", "shm", "mqueue"):
+            os.mkdir(name, 0o755, dir_fd=device_fs)
+        for name, to in LINKS:
+            os.symlink(to, name, dir_fd=device_fs)
+        bound = []
+        for name, major, minor in NODES:
+            if make_nodes:
+                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=device_fs)
+            else:
+                bound.append((name, f"/dev/{name}"))
+        for device in operation.get("devices", ()):
+            _extra_device(device_fs, device, make_nodes, bound)
+        if operation.get("console"):
+            os.close(os.open("console", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=device_fs))
+        for name, _ in bound:
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=device_fs))
+        mounts.attach(device_fs, target)
+        for name, host in bound:
+            _bind_node(device_fs, name, host)
+    finally:
+        os.close(device_fs)
+        os.close(target)
+
+
+def _extra_device(device_fs: int, device: Operation, make_nodes: bool, bound: list[tuple[str, str]]) -> None:
+    name = device["path"].removeprefix("/dev/")
+    parent = os.path.dirname(name)
+    if parent:
+        os.close(make_dirs(device_fs, parent))
+    if make_nodes:
+        kind = stat.S_IFBLK if device["type"] == "b" else stat.S_IFCHR
+        os.mknod(name, kind | device["mode"], os.makedev(device["major"], device["minor"]), dir_fd=device_fs)
+        os.chown(name, device["uid"], device["gid"], dir_fd=device_fs)
+    else:
+        bound.append((name, device["host"]))
+
+
+def _bind_node(device_fs: int, name: str, host: str) -> None:
+    mount = mounts.clone(host)
+    try:
+        target = open_in_root(device_fs, name, os.O_PATH, symlinks=False)
+        try:
+            mounts.attach(mount, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(mount)
+
+
+def _pts(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
+    """/dev/pts: the instance that the shim took the terminal from, or a new one."""
+    target = make_dirs(root, "/dev/pts", symlinks=False)
+    try:
+        if "fd" in operation:
+            mounts.attach(fds[operation["fd"]], target)
+            return
+        mount = new_pts()
+        try:
+            mounts.attach(mount, target)
+        finally:
+            os.close(mount)
+    finally:
+        os.close(target)
+
+
+def new_pts() -> int:
+    """A detached devpts instance of its own (the kernel makes every devpts mount a new instance since 4.7)."""
+    options = {"ptmxmode": "0666", "mode": "0620", "gid": "5"}
+    attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
+    try:
+        return mounts.new_filesystem("devpts", options, attributes)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # A user namespace that does not map group 5 cannot name it.
+        del options["gid"]
+        return mounts.new_filesystem("devpts", options, attributes)
+
+
+def _mask(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
+    """Hides a path: a directory behind an empty read-only one, anything else behind /dev/null."""
+    try:
+        target = open_in_root(root, operation["to"], os.O_PATH, symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return  # nothing to hide on this kernel
+        raise
+    try:
+        if is_directory(target):
+            cover = mounts.clone(f"{scratch}/{MASK_DIRECTORY}")
+            mounts.set_attributes(cover, MOUNT_ATTR_RDONLY)
+        else:
+            # The host's own node, not the container's, which somebody might have replaced (CVE-2025-31133).
+            cover = mounts.clone("/dev/null")
+            if os.fstat(cover).st_rdev != os.makedev(1, 3):
+                os.close(cover)
+                raise MountFailure("/dev/null of this machine is not the null device")
+        try:
+            mounts.attach(cover, target)
+        finally:
+            os.close(cover)
+    finally:
+        os.close(target)
+
+
+def _read_only(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
+    try:
+        target = open_in_root(root, operation["to"], os.O_PATH, symlinks=False)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return
+        raise
+    try:
+        mounts.make_read_only(target)
+    finally:
+        os.close(target)
+
+
+def _directory(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
+    """A directory that must be there, such as the working directory."""
+    os.close(make_dirs(root, operation["to"]))
+
+
+_OPERATIONS = {
+    "fs": _new_filesystem,
+    "bind": _bind,
+    "path": _bind_path,
+    "dev": _devices,
+    "pts": _pts,
+    "mask": _mask,
+    "ro": _read_only,
+    "mkdir": _directory,
+}

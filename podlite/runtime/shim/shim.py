@@ -1,0 +1,641 @@
+"""The shim: one small process per pod, parent of the pod's containers.
+
+It starts containers and execs, copies their output into the log files, reaps them, tells its owner, and holds
+the pod's namespaces. It outlives its owner where that is wanted (`agent`, `cri`), and ends its containers when
+its owner vanishes where it is not (`run`). See `protocol` for what it is told and what it says.
+
+Standard library only, and no module may be imported after the spawner has forked it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import time
+
+from podlite import steps
+from podlite.linux.process import fork_into, set_child_subreaper, set_title
+from podlite.linux.syscalls import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    PR_SET_DUMPABLE,
+    prctl,
+    setns,
+    unshare,
+)
+from podlite.runtime.shim import init, pod_namespaces, protocol
+from podlite.runtime.shim.clients import Client
+from podlite.runtime.shim.container import EXITED, FAILED, RUNNING, STARTING, Attachment, Container, Output
+from podlite.runtime.shim.logs import LogWriter
+from podlite.runtime.shim.loop import Loop
+from podlite.runtime.shim.rootfs import new_pts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from podlite.runtime.shim.protocol import Message
+
+SOCKET = "shim.sock"
+EXITS = "exits"
+NEW_PID_NAMESPACE, HOST_PID_NAMESPACE = -1, -2
+
+
+class _Refused(Exception):
+    """A request that cannot be carried out; its text is the answer."""
+
+
+class _Start:
+    """A process between fork and execve: whose request it is, and what it has said so far."""
+
+    __slots__ = ("channel", "client", "failure", "request", "spans", "terminal")
+
+    def __init__(self, client: Client, request: int, channel: socket.socket) -> None:
+        self.client = client
+        self.request = request
+        self.channel = channel
+        self.spans: list[list[Any]] = []
+        self.terminal: list[int] = []
+        self.failure: Message | None = None
+
+
+class _Exec:
+    """A process started beside a container's first one."""
+
+    __slots__ = ("client", "container", "id", "pid", "start", "started")
+
+    def __init__(self, id: str, container: Container, client: Client, pid: int, start: _Start) -> None:
+        self.id = id
+        self.container = container
+        self.client = client
+        self.pid = pid
+        self.start = start
+        self.started = False
+
+
+class Shim:
+    """The shim of one pod; `run` returns when it has nothing left to do."""
+
+    def __init__(self, config: Message, owner: socket.socket, directory: int, scratch: str) -> None:
+        self.config = config
+        self.ids: dict[str, str] = {"pod": config["pod"], "sandbox_id": config["sandbox_id"]}
+        self.scratch = scratch
+        self.directory = directory
+        self.loop = Loop()
+        self.namespaces: dict[str, int] = {}
+        self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self.containers: dict[str, Container] = {}
+        self.starts: dict[int, tuple[_Start, Container]] = {}  # by pid, until execve or exit
+        self.execs: dict[int, _Exec] = {}  # by pid
+        self.pause_pid = 0
+        self.cgroup_births = True
+        self.ending = False
+        self.spans: list[list[Any]] = []
+        self.listener: socket.socket | None = None
+        self.guests: set[Client] = set()
+        self.owner: Client | None = Client(owner, self.loop, self._message, self._closed)
+
+    # --- life -------------------------------------------------------------------------------
+
+    def set_up(self) -> None:
+        """Makes what the pod shares, listens for guests, and tells the owner. Raises OSError."""
+        config = self.config
+        with steps.step("shim.setup", **self.ids):
+            os.setsid()
+            set_title(f"podlite: shim {config['pod']}")
+            set_child_subreaper()
+            self._watch_children()
+            self.namespaces.update(
+                pod_namespaces.create(ipc=config["ipc"], uts=config["uts"], hostname=config["hostname"])
+            )
+            self.shm = pod_namespaces.create_shared_memory(self.scratch, config["shm_size"])
+            self.listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+            # By descriptor: a socket's path may have only 107 bytes, a run directory may be deep.
+            address = f"/proc/self/fd/{self.directory}/{SOCKET}"
+            try:
+                os.unlink(address)
+            except FileNotFoundError:
+                pass
+            old = os.umask(0o177)
+            listener.bind(address)
+            os.umask(old)
+            listener.listen(16)
+            listener.setblocking(False)
+            self.loop.watch(listener.fileno(), self._accept)
+            # Last: an unprivileged parent that writes id maps needs /proc access until then. From here on
+            # nobody but root may look into this process, or into what it forks, until it has exec'd.
+            prctl(PR_SET_DUMPABLE, 0)
+        self._tell_owner({"m": "ready", "version": protocol.VERSION, "pid": os.getpid(), "shm": self.shm})
+
+    def run(self) -> None:
+        """Serves until the owner's shutdown, or until everything has ended after a foreground owner vanished."""
+        self.loop.run()
+
+    def _watch_children(self) -> None:
+        read, write = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        read.setblocking(False)
+        write.setblocking(False)
+        self._wakeup = (read, write)
+        signal.set_wakeup_fd(write.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
+        self.loop.watch(read.fileno(), self._signalled)
+
+    def _signalled(self, events: int) -> None:
+        try:
+            numbers = self._wakeup[0].recv(4096)
+        except BlockingIOError:
+            return
+        if signal.SIGTERM in numbers:
+            self._end()
+        self._reap()
+
+    def _end(self) -> None:
+        """Kills every container; the loop stops once all are reaped."""
+        self.ending = True
+        for container in self.containers.values():
+            self._kill(container)
+        self._stop_if_done()
+
+    def _stop_if_done(self) -> None:
+        if self.ending and not any(each.state in (STARTING, RUNNING) for each in self.containers.values()):
+            self.loop.running = False
+
+    def _tell_owner(self, message: Message) -> None:
+        if self.owner is not None:
+            if self.spans:
+                message["spans"], self.spans = self.spans, []
+            self.owner.send(message)
+
+    # --- connections ------------------------------------------------------------------------
+
+    def _accept(self, events: int) -> None:
+        assert self.listener is not None
+        try:
+            sock, _ = self.listener.accept()
+        except OSError:
+            return
+        self.guests.add(Client(sock, self.loop, self._message, self._closed))
+
+    def _closed(self, client: Client) -> None:
+        self.guests.discard(client)
+        for each in self.execs.values():
+            if each.client is client:
+                # Its output goes nowhere any more.
+                self._send_signal(each.pid, signal.SIGKILL)
+        if client is self.owner:
+            self.owner = None
+            if self.config["orphan"] == "end":
+                self._end()
+
+    def _message(self, client: Client, message: Message, fds: list[int]) -> None:
+        request = message.get("id", 0)
+        try:
+            handler = self._HANDLERS.get(message["m"])
+            if handler is None:
+                raise _Refused(f"this shim does not know the message {message['m']!r}")
+            handler(self, client, message, fds)
+        except _Refused as error:
+            client.send({"m": "failed", "id": request, "step": "", "code": 125, "error": str(error)})
+        except OSError as error:
+            text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
+            client.send({"m": "failed", "id": request, "step": message["m"], "code": 125, "error": text})
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            client.send({"m": "failed", "id": request, "step": message["m"], "code": 125, "error": text})
+        finally:
+            for fd in fds:
+                if fd >= 0:
+                    os.close(fd)
+
+    def _find(self, message: Message) -> Container:
+        container = self.containers.get(message["container"])
+        if container is None:
+            raise _Refused(f"container {message['container']} is not known to its pod's shim")
+        return container
+
+    # --- requests: each may take a descriptor over by putting -1 in its place ----------------
+
+    def _join(self, client: Client, message: Message, fds: list[int]) -> None:
+        """The pod's network namespace (and user namespace), once they exist."""
+        for name, index in message["namespaces"].items():
+            if name in self.namespaces:
+                os.close(self.namespaces[name])
+            self.namespaces[name] = fds[index]
+            fds[index] = -1
+
+    def _start(self, client: Client, message: Message, fds: list[int]) -> None:
+        old = self.containers.get(message["container"])
+        if old is not None and old.state in (STARTING, RUNNING):
+            raise _Refused(f"container {message['container']} has been started already")
+        if self.ending:
+            raise _Refused("the pod is ending")
+        container = Container(message, LogWriter(message["log"]), self.loop)
+        try:
+            start = self._fork_container(client, container, message, fds)
+        except BaseException:
+            container.release()
+            raise
+        self.containers[container.id] = container
+        self.starts[container.pid] = (start, container)
+        self.loop.watch(start.channel.fileno(), lambda events: self._start_progress(container.pid))
+
+    def _fork_container(self, client: Client, container: Container, message: Message, fds: list[int]) -> _Start:
+        namespaces = {name: fd for name, fd in self.namespaces.items() if name in message["join"] and name != "pid"}
+        if message["seccomp"] >= 0:
+            program = fds[message["seccomp"]]
+            container.seccomp = os.pread(program, os.fstat(program).st_size, 0)
+        child_ends: list[int] = []
+        stdio = init.Stdio()
+        try:
+            if message["tty"]:
+                pts = new_pts()
+                fds.append(pts)  # closed with the request's descriptors
+                for operation in message["mounts"]:
+                    if operation["op"] == "pts":
+                        operation["fd"] = len(fds) - 1
+                master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=pts)
+                self._unlock_terminal(master)
+                container.terminal = stdio.terminal = master
+            else:
+                for name in ("stdout", "stderr"):
+                    read, write = os.pipe2(os.O_CLOEXEC)
+                    child_ends.append(write)
+                    setattr(stdio, name, write)
+                    container.pump(Output(read, name.encode()))
+                if message["stdin"]:
+                    read, container.stdin = os.pipe2(os.O_CLOEXEC)
+                    child_ends.append(read)
+                    stdio.stdin = read
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+            try:
+                namespace = self._pid_namespace(message["pid_namespace"])
+                pid, container.pidfd = self._fork_into(namespace, container.cgroup)
+                if pid == 0:
+                    message["cgroups"] = self._cgroup_files(container)
+                    init.run_container(message, fds, stdio, namespaces, theirs, container.seccomp)
+            except BaseException:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+        finally:
+            for fd in child_ends:
+                os.close(fd)
+        container.pid = pid
+        if container.terminal >= 0:
+            container.pump(Output(container.terminal, b"stdout"))
+        ours.setblocking(False)
+        return _Start(client, message["id"], ours)
+
+    def _unlock_terminal(self, master: int) -> None:
+        import fcntl
+
+        fcntl.ioctl(master, 0x40045431, b"\0\0\0\0")  # TIOCSPTLCK, which unlockpt(3) does
+
+    def _pid_namespace(self, wanted: str) -> int:
+        """What `pid_namespace` of a start means: one of the two constants, or a descriptor to enter."""
+        if wanted == "container":
+            return NEW_PID_NAMESPACE
+        if wanted == "host":
+            return HOST_PID_NAMESPACE
+        if wanted == "pod":
+            if not self.pause_pid:
+                with steps.step("shim.pause", **self.ids):
+                    joinable = {name: fd for name, fd in self.namespaces.items() if name != "pid"}
+                    self.pause_pid = pod_namespaces.start_pause(joinable, self.config["pause_cgroups"], self.scratch)
+                    self.namespaces["pid"] = os.open(f"/proc/{self.pause_pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+            return self.namespaces["pid"]
+        target = self.containers.get(wanted)
+        if target is None or target.state != RUNNING:
+            raise _Refused(f"the target container {wanted} is not running, so its pid namespace cannot be joined")
+        return target.pidfd
+
+    def _fork_into(self, pid_namespace: int, cgroup: str) -> tuple[int, int]:
+        """fork(2) whose child begins in another pid namespace and in the v2 cgroup directory `cgroup`.
+
+        Returns (pid, pidfd), and (0, -1) in the child. `pid_namespace` is as `_pid_namespace` says. Where the child
+        cannot be born in the cgroup it joins by writing to cgroup.procs: see `cgroup_files`.
+        """
+        if pid_namespace >= 0:
+            setns(pid_namespace, CLONE_NEWPID)
+        pid = -1
+        try:
+            if cgroup and self.cgroup_births:
+                directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    pid, pidfd = fork_into(directory, CLONE_NEWPID if pid_namespace == NEW_PID_NAMESPACE else 0)
+                    return pid, pidfd
+                except OSError as error:
+                    # No clone3 (a container's seccomp filter), or CLONE_INTO_CGROUP (before Linux 5.7).
+                    if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.E2BIG):
+                        raise
+                    self.cgroup_births = False
+                finally:
+                    os.close(directory)
+            if pid_namespace == NEW_PID_NAMESPACE:
+                unshare(CLONE_NEWPID)
+            pid = os.fork()
+            return pid, os.pidfd_open(pid) if pid else -1
+        finally:
+            if pid != 0 and pid_namespace != HOST_PID_NAMESPACE:
+                setns(self.own_pid_namespace, CLONE_NEWPID)
+
+    def _cgroup_files(self, container: Container) -> list[str]:
+        """What a child writes to in order to join the container's cgroups, beside the one it is born in."""
+        if container.cgroup and not self.cgroup_births:
+            return [*container.cgroups, f"{container.cgroup}/cgroup.procs"]
+        return container.cgroups
+
+    def _listen_to_child(self, start: _Start) -> bool:
+        """Takes in what a child between fork and execve says; True at the end: it has exec'd, or it is dead."""
+        while True:
+            try:
+                received = protocol.receive(start.channel)
+            except BlockingIOError:
+                return False
+            if received is None:
+                self.loop.forget(start.channel.fileno())
+                start.channel.close()
+                return True
+            message, fds = received
+            start.terminal.extend(fds)
+            if message["m"] == "span":
+                start.spans.append([message["name"], message["start"], message["end"], "container"])
+            elif message["m"] == "failed":
+                start.failure = message
+
+    def _start_progress(self, pid: int) -> None:
+        start, container = self.starts[pid]
+        if not self._listen_to_child(start):
+            return
+        del self.starts[pid]
+        container.started_ns = time.monotonic_ns()
+        if start.failure is None:
+            container.state = RUNNING
+            container.started_at = time.time_ns()
+            start.client.send(
+                {
+                    "m": "started",
+                    "id": start.request,
+                    "container": container.id,
+                    "pid": pid,
+                    "started_at": container.started_at,
+                    "exec_ns": container.started_ns,
+                    "spans": start.spans,
+                }
+            )
+            return
+        container.state = FAILED
+        start.client.send({**start.failure, "m": "failed", "id": start.request, "spans": start.spans})
+        self._stop_if_done()
+
+    # --- exec -------------------------------------------------------------------------------
+
+    def _exec(self, client: Client, message: Message, fds: list[int]) -> None:
+        container = self._find(message)
+        if container.state != RUNNING:
+            raise _Refused(f"container {container.id} is not running")
+        process = {**container.process, "argv": message["argv"], "console": False}
+        for key in ("cwd", "env", "uid", "gid", "groups"):
+            if key in message:
+                process[key] = message[key]
+        stdio = init.Stdio()
+        for name, index in message["stdio"].items():
+            setattr(stdio, name, fds[index])
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        flags = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
+        if "user" in self.namespaces:
+            flags |= CLONE_NEWUSER
+        try:
+            pid, pidfd = self._fork_into(container.pidfd, container.cgroup)
+            if pid == 0:
+                init.run_exec(
+                    process,
+                    self._cgroup_files(container),
+                    container.pidfd,
+                    flags,
+                    stdio,
+                    theirs,
+                    container.seccomp,
+                    self.ids,
+                    message["tty"],
+                )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        os.close(pidfd)
+        ours.setblocking(False)
+        start = _Start(client, message["id"], ours)
+        self.execs[pid] = _Exec(message["exec"], container, client, pid, start)
+        self.loop.watch(ours.fileno(), lambda events: self._exec_progress(pid))
+
+    def _exec_progress(self, pid: int) -> None:
+        each = self.execs[pid]
+        if not self._listen_to_child(each.start):
+            return
+        if each.start.failure is not None:
+            each.client.send({**each.start.failure, "m": "failed", "id": each.start.request})
+        else:
+            message = {"m": "started", "id": each.start.request, "exec": each.id, "pid": pid}
+            each.client.send(message, each.start.terminal)
+        for fd in each.start.terminal:
+            os.close(fd)
+        each.started = True
+
+    # --- the rest of the requests -------------------------------------------------------------
+
+    def _signal(self, client: Client, message: Message, fds: list[int]) -> None:
+        number = message["signal"]
+        if "exec" in message:
+            for each in self.execs.values():
+                if each.id == message["exec"]:
+                    self._send_signal(each.pid, number)
+        else:
+            container = self._find(message)
+            if container.state in (STARTING, RUNNING):
+                if number == signal.SIGKILL:
+                    self._kill(container)
+                else:
+                    self._send_signal(container.pid, number)
+        client.send({"m": "done", "id": message["id"]})
+
+    def _kill(self, container: Container) -> None:
+        if container.state in (STARTING, RUNNING) and container.wait_status is None:
+            self._send_signal(container.pid, signal.SIGKILL)
+            container.kill()
+
+    def _send_signal(self, pid: int, number: int) -> None:
+        # Our own child and not reaped yet, so the pid is nobody else's.
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+    def _resize(self, client: Client, message: Message, fds: list[int]) -> None:
+        container = self._find(message)
+        if container.terminal >= 0:
+            init.set_window(container.terminal, message["width"], message["height"])
+        client.send({"m": "done", "id": message["id"]})
+
+    def _reopen(self, client: Client, message: Message, fds: list[int]) -> None:
+        container = self._find(message)
+        if container.state != RUNNING:
+            raise _Refused(f"container {container.id} is not running")
+        container.log.reopen()
+        client.send({"m": "done", "id": message["id"]})
+
+    def _attach(self, client: Client, message: Message, fds: list[int]) -> None:
+        """Copies the output to the client's pipes from now on, and hands it the container's standard input."""
+        container = self._find(message)
+        if container.state != RUNNING:
+            raise _Refused(f"container {container.id} is not running")
+        given = []
+        if message["stdin"]:
+            source = container.terminal if container.terminal >= 0 else container.stdin
+            if source < 0:
+                raise _Refused(f"container {container.id} has no standard input: its spec does not say `stdin: true`")
+            given.append(source)
+        for output in container.outputs:
+            index = message["stdio"].get(output.name.decode())
+            if index is not None:
+                output.attached.append(Attachment(fds[index], self.loop))
+                fds[index] = -1
+        client.send({"m": "attached", "id": message["id"], "tty": container.terminal >= 0}, given)
+        if given and container.stdin_once and container.stdin >= 0:
+            # The end of this client's input is the end of the container's.
+            os.close(container.stdin)
+            container.stdin = -1
+
+    def _status(self, client: Client, message: Message, fds: list[int]) -> None:
+        client.send({"m": "status", "id": message["id"], "version": protocol.VERSION, "containers": self._states()})
+
+    def _states(self) -> list[Message]:
+        return [
+            {
+                "container": each.id,
+                "state": each.state,
+                "pid": each.pid,
+                "started_at": each.started_at,
+                "finished_at": each.finished_at,
+                "code": each.exit_code if each.wait_status is not None else 0,
+                "oom": each.oom,
+            }
+            for each in self.containers.values()
+        ]
+
+    def _adopt(self, client: Client, message: Message, fds: list[int]) -> None:
+        """Makes the sender the owner; a former one becomes a guest."""
+        if self.owner is not None and self.owner is not client:
+            self.guests.add(self.owner)
+        self.guests.discard(client)
+        self.owner = client
+        self.config["orphan"] = message["orphan"]
+        client.send({"m": "status", "id": message["id"], "version": protocol.VERSION, "containers": self._states()})
+
+    def _delete(self, client: Client, message: Message, fds: list[int]) -> None:
+        """Somebody else wants the pod gone: its owner knows how."""
+        if self.owner is None:
+            raise _Refused("nobody owns this pod")
+        self._tell_owner({"m": "delete", "grace": message["grace"]})
+        client.send({"m": "done", "id": message["id"]})
+
+    def _forget(self, client: Client, message: Message, fds: list[int]) -> None:
+        """The container has been removed; no answer."""
+        container = self.containers.get(message["container"])
+        if container is not None and container.state in (EXITED, FAILED):
+            del self.containers[container.id]
+
+    def _shutdown(self, client: Client, message: Message, fds: list[int]) -> None:
+        client.send({"m": "done", "id": message["id"]})
+        self.config["orphan"] = "end"
+        self._end()
+
+    # --- exits ------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self.execs:
+                self._exec_reaped(pid, status)
+                continue
+            if pid == self.pause_pid:
+                self.pause_pid = 0
+                os.close(self.namespaces.pop("pid"))
+                continue
+            for container in self.containers.values():
+                if container.pid == pid and container.wait_status is None:
+                    if pid in self.starts:
+                        self._start_progress(pid)
+                    self._container_reaped(container, status)
+                    break
+
+    def _container_reaped(self, container: Container, status: int) -> None:
+        if container.state == FAILED:
+            container.reaped(status)
+            return
+        with steps.step("container.exit", container_id=container.id, **self.ids):
+            container.reaped(status)
+            message = {
+                "m": "exited",
+                "container": container.id,
+                "code": container.exit_code,
+                "oom": container.oom,
+                "started_at": container.started_at,
+                "finished_at": container.finished_at,
+            }
+            self._record_exit(message)
+        self._tell_owner(message)
+        self._stop_if_done()
+
+    def _record_exit(self, message: Message) -> None:
+        """One line in the pod's directory: whoever owns the pod next finds it there even if this shim is gone too."""
+        try:
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            fd = os.open(EXITS, flags, 0o600, dir_fd=self.directory)
+            try:
+                os.write(fd, protocol.dumps(message) + b"\n")
+            finally:
+                os.close(fd)
+        except OSError as error:
+            # The directory is gone with the pod, or the disk is full; the owner is told in any case.
+            if error.errno not in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+
+    def _exec_reaped(self, pid: int, status: int) -> None:
+        each = self.execs[pid]
+        if not each.started:
+            self._exec_progress(pid)
+        del self.execs[pid]
+        if each.start.failure is None:
+            code = os.waitstatus_to_exitcode(status)
+            each.client.send({"m": "exec_exited", "exec": each.id, "code": code if code >= 0 else 128 - code})
+
+    _HANDLERS = {
+        "join": _join,
+        "start": _start,
+        "exec": _exec,
+        "signal": _signal,
+        "resize": _resize,
+        "reopen": _reopen,
+        "attach": _attach,
+        "status": _status,
+        "adopt": _adopt,
+        "delete": _delete,
+        "forget": _forget,
+        "shutdown": _shutdown,
+    }

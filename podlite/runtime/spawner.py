@@ -1,0 +1,175 @@
+"""The controller's spawner: started once, replaced when it was killed, ended with the controller."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio.abc import TaskGroup
+
+from podlite import log, steps
+from podlite.errors import PodliteError
+from podlite.runtime.channel import Channel, ChannelClosedError, Reply, failure_text
+from podlite.runtime.shim.protocol import VERSION
+
+if TYPE_CHECKING:
+    from podlite.runtime.shim.protocol import Message
+
+Launched = tuple[socket.socket, int]
+
+
+class SpawnerError(PodliteError):
+    """The spawner could not be started, or could not fork."""
+
+
+class Forked:
+    """A shim that has been forked: its pid, a pidfd that the receiver owns, and our end of its channel."""
+
+    __slots__ = ("channel", "pid", "pidfd")
+
+    def __init__(self, pid: int, pidfd: int, channel: socket.socket) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.channel = channel
+
+
+class Spawner:
+    """One spawner process at a time; `tasks` is the task group that its receiving task lives in."""
+
+    def __init__(self, tasks: TaskGroup, start: Callable[[], Launched]) -> None:
+        self._tasks = tasks
+        self._start = start
+        self._channel: Channel | None = None
+        self._pid = 0
+        self._ready: asyncio.Future[Message] | None = None
+        self._lock = anyio.Lock()
+
+    async def open(self, launched: Launched | None = None) -> None:
+        """Waits until the spawner answers; `launched` is one that has been started already."""
+        async with self._lock:
+            await self._open(launched)
+
+    async def _open(self, launched: Launched | None) -> None:
+        if self._channel is not None and not self._channel.closed:
+            return
+        with steps.step("spawner.start"):
+            if self._pid:
+                await self._reap()
+            if launched is None:
+                launched = await anyio.to_thread.run_sync(self._start)
+            sock, self._pid = launched
+            self._ready = asyncio.get_running_loop().create_future()
+            channel = self._channel = Channel(sock, self._event)
+            self._tasks.start_soon(self._serve, channel, self._ready, name="spawner")
+            try:
+                message = await self._ready
+            except BaseException:
+                channel.close()
+                raise
+        if message["m"] == "failed":
+            channel.close()
+            raise SpawnerError(
+                f"podlite's spawner cannot enter a mount namespace of its own: {failure_text(message)}",
+                hint="podlite needs root with CAP_SYS_ADMIN; `podlite check` says what is missing",
+            )
+        if message["version"] != VERSION:
+            channel.close()
+            raise SpawnerError(f"the spawner speaks version {message['version']} of the protocol, not {VERSION}")
+
+    async def _serve(self, channel: Channel, ready: asyncio.Future[Message]) -> None:
+        await channel.serve()
+        if not ready.done():
+            ready.set_exception(
+                SpawnerError(
+                    "podlite's spawner ended before it answered",
+                    hint="it runs this program's interpreter with `-I -S`: try whether that works",
+                )
+            )
+
+    def _event(self, message: Message, fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(message)
+
+    async def prepare(self) -> Channel:
+        """A channel to a spawner that lives; one that was killed is replaced. Raises SpawnerError."""
+        if self._channel is None or self._channel.closed:
+            async with self._lock:
+                if self._channel is not None and self._channel.closed:
+                    log.warning("the spawner has ended and is replaced", pid=self._pid)
+                await self._open(None)
+        assert self._channel is not None
+        return self._channel
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 if none has been started."""
+        return self._pid
+
+    async def close(self) -> None:
+        """Ends the spawner, not the shims, and reaps it. Idempotent."""
+        if self._channel is not None:
+            self._channel.close()
+        if self._pid:
+            await self._reap()
+
+    async def _reap(self) -> None:
+        pid, self._pid = self._pid, 0
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            # It exits as soon as it sees its channel closed.
+            await anyio.wait_readable(pidfd)
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        except ChildProcessError:
+            # Reaped by somebody else: a library's user may wait for all children.
+            pass
+        finally:
+            os.close(pidfd)
+
+
+class ForkRequest:
+    """A fork that has been asked for: `send` from a worker thread, `result` on the event loop."""
+
+    def __init__(self, channel: Channel, config: Message) -> None:
+        self._channel = channel
+        self._message: Message = {"m": "fork", **config}
+        self._future = channel.new_request(self._message)
+        self._ours: socket.socket | None = None
+
+    def send(self, directory_fd: int) -> None:
+        """Sends the request; `directory_fd` is the pod's directory. Blocking. Raises ChannelClosedError."""
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        with theirs:
+            self._channel.send_blocking(self._message, [theirs.fileno(), directory_fd])
+
+    async def result(self) -> Forked:
+        """The forked shim. Raises SpawnerError."""
+        try:
+            message, fds = await self._future
+        except Reply as error:
+            self.abandon()
+            raise SpawnerError(f"the pod's shim cannot be forked: {failure_text(error.message)}") from None
+        except ChannelClosedError:
+            self.abandon()
+            raise SpawnerError("the spawner ended while it forked the pod's shim") from None
+        except BaseException:
+            self.abandon()
+            raise
+        assert self._ours is not None
+        steps.report(steps.Span("shim.fork", message["start"], message["end"], {}, "spawner"))
+        return Forked(message["pid"], fds[0] if fds else -1, self._ours)
+
+    def abandon(self) -> None:
+        """Closes our end of the shim's channel: a shim that was forked all the same ends by itself."""
+        self._future.cancel()
+        if self._ours is not None:
+            self._ours.close()
+            self._ours = None

@@ -1,0 +1,115 @@
+"""PodSandboxStatus, ListPodSandbox, ContainerStatus and ListContainers: what is known, in CRI's words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from podlite.cri.types import Container as CRIContainer
+from podlite.cri.types import (
+    ContainerFilter,
+    ContainerStatus,
+    ImageSpec,
+    PodSandbox,
+    PodSandboxFilter,
+    PodSandboxNetworkStatus,
+    PodSandboxState,
+    PodSandboxStatus,
+)
+from podlite.runtime.store import CRI_STATES, Container, Sandbox
+
+
+def pod_sandbox_status(sandbox: Sandbox) -> PodSandboxStatus:
+    """One sandbox, whole."""
+    return PodSandboxStatus(
+        id=sandbox.id,
+        metadata=sandbox.config.metadata,
+        state=_sandbox_state(sandbox),
+        created_at=sandbox.created_at,
+        network=PodSandboxNetworkStatus(ip=sandbox.ips[0] if sandbox.ips else "", additional_ips=sandbox.ips[1:]),
+        namespaces=sandbox.namespaces,
+        labels=sandbox.config.labels,
+        annotations=sandbox.config.annotations,
+        runtime_handler=sandbox.runtime_handler,
+    )
+
+
+def _sandbox_state(sandbox: Sandbox) -> PodSandboxState:
+    return PodSandboxState.SANDBOX_READY if sandbox.ready else PodSandboxState.SANDBOX_NOTREADY
+
+
+def list_pod_sandbox(sandboxes: Iterable[Sandbox], filter: PodSandboxFilter | None) -> list[PodSandbox]:
+    """The sandboxes that match every condition of the filter."""
+    wanted = filter or PodSandboxFilter()
+    return [
+        PodSandbox(
+            id=each.id,
+            metadata=each.config.metadata,
+            state=_sandbox_state(each),
+            created_at=each.created_at,
+            labels=each.config.labels,
+            annotations=each.config.annotations,
+            runtime_handler=each.runtime_handler,
+        )
+        for each in sandboxes
+        if each.id.startswith(wanted.id)
+        and wanted.state in (None, _sandbox_state(each))
+        and _has_labels(each.config.labels, wanted.label_selector)
+    ]
+
+
+def container_status(container: Container) -> ContainerStatus:
+    """One container, whole."""
+    config = container.config
+    state = CRI_STATES[container.state]
+    return ContainerStatus(
+        id=container.id,
+        metadata=config.metadata,
+        state=state,
+        created_at=container.created_at,
+        started_at=container.started_at,
+        finished_at=container.finished_at,
+        exit_code=container.exit_code,
+        image=ImageSpec(
+            image=config.image.user_specified_image or config.image.image,
+            user_specified_image=config.image.user_specified_image,
+        ),
+        image_ref=container.image_ref,
+        reason=container.reason,
+        message=container.message,
+        labels=config.labels,
+        annotations=config.annotations,
+        mounts=config.mounts,
+        log_path=container.log_path,
+        resources=container.resources,
+        image_id=container.image_id,
+        user=container.user,
+        stop_signal=container.stop_signal,
+    )
+
+
+def list_containers(containers: Iterable[Container], filter: ContainerFilter | None) -> list[CRIContainer]:
+    """The containers that match every condition of the filter."""
+    wanted = filter or ContainerFilter()
+    return [
+        CRIContainer(
+            id=each.id,
+            metadata=each.config.metadata,
+            pod_sandbox_id=each.sandbox.id,
+            image=each.config.image,
+            image_ref=each.image_ref,
+            state=CRI_STATES[each.state],
+            created_at=each.created_at,
+            labels=each.config.labels,
+            annotations=each.config.annotations,
+            image_id=each.image_id,
+        )
+        for each in containers
+        if each.id.startswith(wanted.id)
+        and wanted.state in (None, CRI_STATES[each.state])
+        and each.sandbox.id.startswith(wanted.pod_sandbox_id)
+        and _has_labels(each.config.labels, wanted.label_selector)
+    ]
+
+
+def _has_labels(labels: dict[str, str], selector: dict[str, str]) -> bool:
+    return all(labels.get(key) == value for key, value in selector.items())

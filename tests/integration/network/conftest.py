@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from network_hosts import Host, new_host
+
+
+@pytest.fixture
+def run_dir() -> Iterator[str]:
+    """A run directory; mounts are made in it, so it must be short-lived and nobody else's."""
+    directory = tempfile.mkdtemp(prefix="podlite-test-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def host(run_dir: str) -> Iterator[Host]:
+    """A host with an uplink; whatever a test leaves behind there goes with the namespace."""
+    with new_host(run_dir, uplink=True) as made:
+        yield made
+
+
+@pytest.fixture
+def lonely(run_dir: str) -> Iterator[Host]:
+    """A host with only `lo`."""
+    with new_host(run_dir, uplink=False) as made:
+        yield made
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip = pytest.mark.skip(reason="needs root: network namespaces")
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.root)
+            if os.geteuid() != 0:
+                item.add_marker(skip)

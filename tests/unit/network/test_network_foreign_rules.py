@@ -1,0 +1,213 @@
+"""Drops in other people's forward chains, in listings as `nft --json list ruleset` gives them (libnftables-json(5))."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from podlite.runtime.network.foreign_rules import find_forward_drops
+
+Item = dict[str, Any]
+CIDRS = ["10.85.0.0/16", "fd85::/64"]
+COUNTER: Item = {"counter": {"packets": 0, "bytes": 0}}
+
+
+def chain(where: str, hook: str = "", policy: str = "accept") -> Item:
+    family, table, name = where.split()
+    item: Item = {"family": family, "table": table, "name": name}
+    if hook:
+        item |= {"type": "filter", "hook": hook, "prio": 0, "policy": policy}
+    return {"chain": item}
+
+
+def rule(where: str, *statements: Item) -> Item:
+    family, table, name = where.split()
+    return {"rule": {"family": family, "table": table, "chain": name, "expr": list(statements)}}
+
+
+def match(left: Item, right: Any, op: str = "==") -> Item:
+    return {"match": {"op": op, "left": left, "right": right}}
+
+
+def meta(key: str, right: Any, op: str = "==") -> Item:
+    return match({"meta": {"key": key}}, right, op)
+
+
+def payload(protocol: str, field: str, right: Any, op: str = "==") -> Item:
+    return match({"payload": {"protocol": protocol, "field": field}}, right, op)
+
+
+def prefix(address: str, length: int) -> Item:
+    return {"prefix": {"addr": address, "len": length}}
+
+
+def jump(target: str) -> Item:
+    return {"jump": {"target": target}}
+
+
+ACCEPT: Item = {"accept": None}
+DROP: Item = {"drop": None}
+FORWARD = "ip filter FORWARD"
+DOCKER = [
+    chain(FORWARD, "forward", "drop"),
+    chain("ip filter DOCKER-USER"),
+    rule("ip filter DOCKER-USER", COUNTER, {"return": None}),
+    rule(FORWARD, COUNTER, jump("DOCKER-USER")),
+    rule(FORWARD, meta("oifname", "docker0"), {"xt": {"type": "match", "name": "conntrack"}}, COUNTER, ACCEPT),
+    rule(FORWARD, meta("iifname", "docker0"), meta("oifname", "docker0", "!="), COUNTER, ACCEPT),
+]
+LABELS = ("from pods to elsewhere", "between pods", "from elsewhere to host ports")
+
+
+def drops(*items: Item) -> list[tuple[str, tuple[str, ...]]]:
+    return [(each.chain, each.stops) for each in find_forward_drops({"nftables": list(items)}, CIDRS)]
+
+
+def test_nothing_there_nothing_found() -> None:
+    assert drops() == []
+    assert drops(chain(FORWARD, "forward"), chain("ip filter INPUT", "input", "drop")) == []
+
+
+def test_dockers_policy_is_found_and_its_users_chain_named() -> None:
+    (found,) = find_forward_drops({"nftables": DOCKER}, CIDRS)
+    assert (found.family, found.table, found.chain, found.stops) == ("ip", "filter", "FORWARD", LABELS)
+    assert found.because == "its policy is drop"
+    assert found.remedy == (
+        "iptables -I DOCKER-USER -s 10.85.0.0/16 -j ACCEPT",
+        "iptables -I DOCKER-USER -d 10.85.0.0/16 -j ACCEPT",
+    )
+    assert "ip filter FORWARD" in str(found) and found.remedy[0] in str(found)
+
+
+def test_the_suggested_rules_would_help() -> None:
+    helped = [
+        *DOCKER,
+        chain("ip filter DOCKER-USER"),
+    ]
+    accepts = [
+        rule("ip filter DOCKER-USER", payload("ip", field, prefix("10.85.0.0", 16)), COUNTER, ACCEPT)
+        for field in ("saddr", "daddr")
+    ]
+    assert drops(*helped[:2], *accepts, *helped[2:]) == []
+
+
+def test_plain_iptables_and_its_ipv6() -> None:
+    items = [chain(FORWARD, "forward", "drop"), chain("ip6 filter FORWARD", "forward", "drop")]
+    found = find_forward_drops({"nftables": items}, CIDRS)
+    assert [each.remedy for each in found] == [
+        tuple(f"iptables -I FORWARD {flag} 10.85.0.0/16 -j ACCEPT" for flag in ("-s", "-d")),
+        tuple(f"ip6tables -I FORWARD {flag} fd85::/64 -j ACCEPT" for flag in ("-s", "-d")),
+    ]
+
+
+def test_a_family_without_pods_is_no_concern() -> None:
+    listing = {"nftables": [chain("ip6 filter FORWARD", "forward", "drop")]}
+    assert find_forward_drops(listing, ["10.85.0.0/16"]) == []
+
+
+def test_ufw_is_recognised_by_its_chains() -> None:
+    items = [
+        chain(FORWARD, "forward", "drop"),
+        chain("ip filter ufw-before-forward"),
+        rule("ip filter ufw-before-forward", {"xt": None}, COUNTER, ACCEPT),
+        rule(FORWARD, COUNTER, jump("ufw-before-forward")),
+    ]
+    (found,) = find_forward_drops({"nftables": items}, ["10.85.0.0/16"])
+    assert found.remedy == ("ufw route allow from 10.85.0.0/16", "ufw route allow to 10.85.0.0/16")
+
+
+def test_firewalld_accepts_translated_connections_and_rejects_the_rest() -> None:
+    where = "inet firewalld filter_FORWARD"
+    items = [
+        chain(where, "forward"),
+        rule(where, match({"ct": {"key": "state"}}, {"set": ["established", "related"]}, "in"), ACCEPT),
+        rule(where, match({"ct": {"key": "status"}}, "dnat", "in"), ACCEPT),
+        rule(where, meta("iifname", "lo"), ACCEPT),
+        rule(where, match({"ct": {"key": "state"}}, ["invalid"], "in"), DROP),
+        rule(where, jump("filter_FORWARD_POLICIES")),
+        rule(where, {"reject": {"type": "icmpx", "expr": "admin-prohibited"}}),
+        chain("inet firewalld filter_FORWARD_POLICIES"),
+        rule("inet firewalld filter_FORWARD_POLICIES", meta("iifname", "eth0"), jump("filter_FWD_public")),
+    ]
+    (found,) = find_forward_drops({"nftables": items}, CIDRS)
+    assert found.stops == LABELS[:2]
+    assert found.because == "a rule of chain filter_FORWARD says reject"
+    assert found.remedy == (
+        "firewall-cmd --permanent --zone=trusted --add-source=10.85.0.0/16",
+        "firewall-cmd --permanent --zone=trusted --add-source=fd85::/64",
+        "firewall-cmd --reload",
+    )
+
+
+def test_a_table_of_somebodys_own_gets_an_nft_rule() -> None:
+    (found,) = find_forward_drops({"nftables": [chain("inet fw fwd", "forward", "drop")]}, CIDRS)
+    assert found.remedy == (
+        "nft insert rule inet fw fwd iifgroup 28780 accept",
+        "nft insert rule inet fw fwd oifgroup 28780 accept",
+    )
+
+
+W = "inet fw fwd"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        (ACCEPT,),
+        (meta("iifgroup", 28780), ACCEPT),
+        (meta("iifname", "pl*"), ACCEPT),
+        (meta("iifname", {"set": ["pl*", "lo"]}), ACCEPT),
+        (
+            payload("ip", "saddr", {"set": [prefix("10.0.0.0", 8)]}),
+            {"xt": {"type": "match", "name": "comment"}},
+            ACCEPT,
+        ),
+        (payload("ip", "saddr", prefix("192.0.2.0", 24), "!="), ACCEPT),
+        (match({"ct": {"key": "state"}}, "new"), ACCEPT),
+        ({"jump": {"target": "nested"}},),
+        ({"goto": {"target": "nested"}},),
+    ],
+)
+def test_rules_that_accept_pods(statements: tuple[Item, ...]) -> None:
+    items = [chain(W, "forward", "drop"), chain("inet fw nested"), rule("inet fw nested", ACCEPT), rule(W, *statements)]
+    found = find_forward_drops({"nftables": items}, ["10.85.0.0/16"])
+    assert not any("from pods to elsewhere" in each.stops for each in found)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        (DROP,),
+        ({"reject": None},),
+        ({"xt": {"type": "target", "name": "REJECT"}},),
+        (meta("iifname", "pl*"), DROP),
+        (payload("ip", "saddr", prefix("10.85.0.0", 16)), COUNTER, DROP),
+        (meta("iifname", "eth0", "!="), DROP),
+    ],
+)
+def test_rules_that_drop_pods(statements: tuple[Item, ...]) -> None:
+    found = find_forward_drops({"nftables": [chain(W, "forward"), rule(W, *statements)]}, ["10.85.0.0/16"])
+    assert "from pods to elsewhere" in found[0].stops
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ({"xt": None}, DROP),
+        (match({"ct": {"key": "mark"}}, 7), DROP),
+        (payload("ip", "saddr", "@blocked"), DROP),
+        (payload("ip6", "saddr", prefix("::", 0)), DROP),
+        (meta("iifname", "eth0"), DROP),
+        (payload("ip", "daddr", prefix("192.0.2.0", 24)), DROP),
+        ({"return": None}, DROP),
+        (jump("loop"),),
+    ],
+)
+def test_rules_that_need_not_concern_pods(statements: tuple[Item, ...]) -> None:
+    items = [chain(W, "forward"), chain("inet fw loop"), rule("inet fw loop", jump("loop")), rule(W, *statements)]
+    assert find_forward_drops({"nftables": items}, ["10.85.0.0/16"]) == []
+
+
+def test_our_own_table_is_not_foreign() -> None:
+    assert drops(chain("inet podlite guard", "forward", "drop")) == []
