@@ -190,10 +190,10 @@ class _Reading:
             return
         from podlite.api.positions import placed
 
-        spoilt = [problem.path for problem in decoder.problems] + list(decoder.suggested)
+        spoilt = decoder.suggested.union([problem.path for problem in decoder.problems])
         for problem in problems:
             full = placed(problem, node, path, decoder.file)
-            if not any(_is_at_or_below(full.path, each) for each in spoilt):
+            if spoilt.isdisjoint(_prefixes(full.path)):
                 self.problems.append(full)
 
     def take(self, into: list[Any], found: Any, kind: str, node: Node, path: str, file: str) -> None:
@@ -234,5 +234,6 @@ def _join(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _is_at_or_below(path: str, other: str) -> bool:
-    return path == other or (path.startswith(other) and path[len(other)] in ".[")
+def _prefixes(path: str) -> list[str]:
+    """The path and those of everything around its field."""
+    return [path[:end] for end, letter in enumerate(path) if letter in ".["] + [path]

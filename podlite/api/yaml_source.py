@@ -52,7 +52,7 @@ class Node:
     `size` is how many nodes this one stands for when every alias is written out.
     """
 
-    __slots__ = ("column", "kind", "line", "repeated", "size", "value")
+    __slots__ = ("_by_key", "column", "kind", "line", "repeated", "size", "value")
 
     def __init__(self, kind: int, value: Any, line: int, column: int) -> None:
         self.kind = kind
@@ -61,15 +61,15 @@ class Node:
         self.column = column
         self.size = 1
         self.repeated: list[tuple[str, Node, Node]] | None = None
+        self._by_key: dict[str, Node] | None = None
 
     def get(self, key: str) -> Node | None:
         """The value of a key of a mapping, or None."""
-        if self.kind == MAPPING:
-            for each, _, value in self.value:
-                if each == key:
-                    found: Node = value
-                    return found
-        return None
+        if self.kind != MAPPING:
+            return None
+        if self._by_key is None:
+            self._by_key = {each: value for each, _, value in self.value}
+        return self._by_key.get(key)
 
 
 def load(text: str | bytes, file: str) -> tuple[list[Node], list[Problem]]:

@@ -11,8 +11,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from podlite.kubelet.sysctls import forbidden_sysctl
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -44,9 +42,12 @@ def check_admission(
             "PodOSSelectorNodeLabelDoesNotMatch",
             "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label",
         )
-    message = forbidden_sysctl(pod, config.allowed_unsafe_sysctls)
-    if message:
-        return Rejection("SysctlForbidden", message)
+    if pod.spec.security_context is not None and pod.spec.security_context.sysctls:
+        from podlite.kubelet.sysctls import forbidden_sysctl
+
+        message = forbidden_sysctl(pod, config.allowed_unsafe_sysctls)
+        if message:
+            return Rejection("SysctlForbidden", message)
     if needs_app_armor(pod):
         problem = app_armor_problem()
         if problem:
@@ -64,9 +65,7 @@ def check_admission(
     return insufficient(pod_requests(pod), [pod_requests(each) for each in others], there)
 
 
-def insufficient(
-    requested: dict[str, int], others: list[dict[str, int]], allocatable: Allocatable
-) -> Rejection | None:
+def insufficient(requested: dict[str, int], others: list[dict[str, int]], allocatable: Allocatable) -> Rejection | None:
     """The first resource, in the order of cpu, memory, ephemeral-storage, the rest, of which there is too little. Pure.
 
     A resource that the node does not have at all (a vendor's device) counts as 0: on a cluster the scheduler would

@@ -14,9 +14,8 @@ from podlite.kubelet.hostname import pod_names
 from podlite.kubelet.paths import container_log_path, container_logs_dir
 from podlite.kubelet.pod_files import hosts_mount, make_log_directory, termination_log_mount
 from podlite.kubelet.resources import container_resources
-from podlite.kubelet.security import container_security, verify_run_as_non_root
+from podlite.kubelet.security import container_security, pod_user_namespace, verify_run_as_non_root
 from podlite.kubelet.types import ContainerConfigError
-from podlite.kubelet.userns import user_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +55,7 @@ def make_container_config(
     )
     uid, username = _image_user(image)
     verify_run_as_non_root(pod, container, uid, username)
-    namespace = user_namespace(pod, config)
+    namespace = pod_user_namespace(pod, config)
     for mount in mounts:
         mount.uidMappings = namespace.uids
         mount.gidMappings = namespace.gids

@@ -5,11 +5,12 @@ Source: pkg/kubelet/logs/container_log_manager.go, Kubernetes 1.36.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 
 from podlite import log
 from podlite.cri.errors import CRIError
@@ -58,13 +59,21 @@ class ContainerLogManager:
         await to_thread.run_sync(make_room, path, self._config.container_log_max_files)
         stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(self._clock.now_ns() // NANOSECONDS))
         rotated = f"{path}.{stamp}"
-        await to_thread.run_sync(os.rename, path, rotated)
+        await to_thread.run_sync(_rename, path, rotated)
         try:
             await self._runtime.reopen_container_log(container_id)
         except BaseException:
             # Still on this file, under its new name: it gets its old one back, so that nothing is lost.
-            os.rename(rotated, path)
+            with CancelScope(shield=True):
+                await to_thread.run_sync(_rename, rotated, path)
             raise
+
+
+def _rename(old: str, new: str) -> None:
+    """Blocking. Raises OSError; never writes over a file."""
+    if os.path.lexists(new):
+        raise FileExistsError(errno.EEXIST, "the log was rotated in this second already", new)
+    os.rename(old, new)
 
 
 def _sizes(paths: Sequence[str]) -> list[int | None]:
@@ -99,7 +108,7 @@ def make_room(path: str, max_files: int) -> None:
 
 
 def split_leavings(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The rotated files in use, and what an interrupted rotation left: temporary files, and those already compressed."""
+    """The rotated files in use, and what an interrupted rotation left: temporary ones, and those compressed already."""
     every = set(names)
     leavings = [
         each

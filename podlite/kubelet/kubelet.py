@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from podlite.kubelet.image_manager import Credentials
     from podlite.kubelet.pod_record import PodRecord
     from podlite.kubelet.pod_status import RuntimePodStatus
+    from podlite.kubelet.streams import PodStreams
     from podlite.kubelet.types import Prober
     from podlite.kubelet.watch import Subscription
 
@@ -93,6 +94,7 @@ class Kubelet:
         self._cgroups = cgroups or PodCgroups(self.config)
         self._credentials = credentials
         self._adding: set[str] = set()
+        self._streams: PodStreams | None = None
 
     async def __aenter__(self) -> Kubelet:
         self._tasks = anyio.create_task_group()
@@ -164,6 +166,10 @@ class Kubelet:
                 await self._pod_json.flush()
         self._tasks.cancel_scope.cancel()
         try:
+            if isinstance(error, Exception):
+                # The caller's own error stays what it is, and does not become part of a group.
+                await self._tasks.__aexit__(None, None, None)
+                return None
             return await self._tasks.__aexit__(kind, error, traceback)
         finally:
             self._statuses.close()
@@ -198,6 +204,25 @@ class Kubelet:
         finally:
             self._adding.discard(uid)
         return self._statuses.pod(uid) or pod
+
+    async def adopt_pod(self, pod: Pod) -> Pod:
+        """Goes on with a pod that another podlite began, with the status it had; see `podlite.kubelet.adopt`.
+
+        Raises PodExists, CRIError.
+        """
+        from podlite.kubelet.adopt import adopted_state
+
+        uid = pod.metadata.uid
+        if self._workers.get(uid) is not None:
+            raise PodExists(f'pods "{pod.metadata.name}" already exists')
+        self._pleg.track(uid)
+        runtime = await self._pleg.inspect(uid)
+        self._statuses.add(pod)
+        record = self._workers.add(pod, adopted_state(pod, runtime))
+        record.adopted = True
+        if record.deleted:
+            record.grace = pod.metadata.deletion_grace_period_seconds
+        return self.pod(uid)
 
     async def update_pod(self, pod: Pod) -> Pod:
         """Replaces what is wanted of a pod: an image, labels, ephemeral containers, the deadline.
@@ -311,6 +336,15 @@ class Kubelet:
         if record is not None:
             await record.removed.wait()
 
+    @property
+    def streams(self) -> PodStreams:
+        """Logs, exec, attach and port-forward."""
+        if self._streams is None:
+            from podlite.kubelet.streams import PodStreams
+
+            self._streams = PodStreams(self.runtime, self._pleg, self.config, self._tasks)
+        return self._streams
+
     def runtime_status(self, uid: str) -> RuntimePodStatus:
         """What the runtime said of the pod last."""
         return self._pleg.get(uid)
@@ -350,11 +384,15 @@ class Kubelet:
     def _changed(self, change: PodChange) -> None:
         if change.type == DELETED:
             self._pod_json.forget(change.pod.metadata.uid)
+            if self._streams is not None:
+                self._streams.pod_gone(change.pod.metadata.uid)
         else:
             self._pod_json.put(change.pod)
 
     def _woken(self, uid: str) -> None:
         self._workers.wake(uid)
+        if self._streams is not None:
+            self._streams.look_for_ends(uid)
 
     def _object_changed(self, kind: str, namespace: str, name: str) -> None:
         from podlite.kubelet.objects import refers_to
@@ -371,12 +409,17 @@ class Kubelet:
     async def _run_hook(self, container_id: str, pod: Pod, container: Container, handler: LifecycleHandler) -> None:
         from podlite.kubelet.lifecycle import run_handler
 
-        await run_handler(self.runtime, container_id, pod, container, handler)
+        def record(type: str, reason: str, message: str) -> None:
+            self.recorder.pod_event(pod, type, reason, message)
+
+        await run_handler(self.runtime, container_id, pod, container, handler, clock=self.clock, record=record)
 
     def _make_prober(self) -> Prober:
         from podlite.kubelet.prober.manager import ProbeManager
 
-        return ProbeManager(self._tasks, self.runtime, self.clock, self._probed)
+        return ProbeManager(
+            self._tasks, self.runtime, self.clock, self._probed, self.recorder.container_event
+        )
 
     def _probed(self, uid: str, container_id: str, kind: str, result: ProbeResult) -> None:
         """A probe has come to another result."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from podlite.kubelet.pod_cgroup import PodCgroups
     from podlite.kubelet.pod_json import PodJson
     from podlite.kubelet.pod_record import PodRecord
-    from podlite.kubelet.pod_status import RuntimeContainerStatus
+    from podlite.kubelet.pod_status import RuntimeContainerStatus, RuntimePodStatus
     from podlite.kubelet.types import KubeletConfig, ObjectStore, Prober
     from podlite.kubelet.volumes.manager import VolumeManager
 
@@ -70,7 +70,14 @@ class PodParts:
             self._prober = self._make_prober()
             prober = self._prober
             self.results = ProbeResults(prober.startup, prober.liveness, prober.readiness)
-        self._prober.add_pod(record.pod)
+        self._prober.add_pod(record.pod, adopted=record.adopted)
+        record.adopted = False
+
+    def observe(self, record: PodRecord, runtime: RuntimePodStatus) -> None:
+        """Tells the prober of a probed pod what runs of it."""
+        if self._prober is not None and record.tended is not None:
+            ips = self._config.host_ips if record.pod.spec.host_network else runtime.ips
+            self._prober.observe(record.pod, runtime, ips)
 
     def stop_liveness_and_startup(self, record: PodRecord) -> None:
         """A pod that is being stopped must not be restarted; whether it is ready is still of interest."""

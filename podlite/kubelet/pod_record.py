@@ -25,6 +25,7 @@ class PodRecord:
     """
 
     __slots__ = (
+        "adopted",
         "cgroup_parent",
         "evicted",
         "finished",
@@ -66,6 +67,7 @@ class PodRecord:
         self.cgroup_parent: str | None = None
         self.sandbox_config: PodSandboxConfig | None = None
         self.sandbox_made_at: float | None = None  # by the monotonic clock
+        self.adopted = False  # whether its containers were started by another podlite
         self.tended: Pod | None = None  # the specification that the prober was last given
 
         self.last: Pod | None = None  # as it was shown before it was removed

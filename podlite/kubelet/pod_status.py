@@ -189,6 +189,12 @@ def sandbox_ips(sandbox: PodSandboxStatus) -> tuple[str, ...]:
     return (sandbox.network.ip, *sandbox.network.additional_ips)
 
 
+def dead_beyond_kept(containers: Iterable[RuntimeContainerStatus], keep: int) -> list[RuntimeContainerStatus]:
+    """The dead instances of one container beyond the newest `keep`; `containers` are newest first. Pure."""
+    dead = [each for each in containers if not each.running]
+    return dead[max(keep, 0) :]
+
+
 class SandboxChange(msgspec.Struct, frozen=True):
     """Whether a pod needs a new sandbox, which attempt that would be, and the sandbox there is."""
 

@@ -18,7 +18,7 @@ from podlite.kubelet.actions import PodActions, compute_pod_actions
 from podlite.kubelet.container_start import SandboxContext
 from podlite.kubelet.gotime import NANOSECONDS, rfc3339
 from podlite.kubelet.phase import TERMINAL
-from podlite.kubelet.pod_status import sandbox_ips, with_sandbox
+from podlite.kubelet.pod_status import dead_beyond_kept, sandbox_ips, with_sandbox
 from podlite.kubelet.sandbox_config import make_sandbox_config
 from podlite.kubelet.status import (
     DEADLINE_MESSAGE,
@@ -90,9 +90,9 @@ class PodSyncer:
         """
         runtime = await self._pleg.newer_than(record.uid, record.stale_before)
         for _ in range(_MAX_ROUNDS):
+            self._parts.tend(record)
             if self.publish(record, runtime).phase in TERMINAL:
                 return True
-            self._parts.tend(record)
             plan = compute_pod_actions(record.pod, runtime, self._parts.results)
             if plan.idle or (plan.kill_pod and not plan.create_sandbox and runtime.stopped):
                 return False
@@ -146,14 +146,15 @@ class PodSyncer:
         record.last = self._statuses.pod(record.uid)
         self._images.forget(record.uid)
         self._starter.forget(record.uid)
-        self._pleg.forget(record.uid)
         self._statuses.remove(record.uid)
+        self._pleg.forget(record.uid)
 
     # --- status -----------------------------------------------------------------------------
 
     def publish(self, record: PodRecord, runtime: RuntimePodStatus, *, terminal: bool = False) -> PodStatus:
         """Makes the pod's status from what is known now, and hands it to the status manager."""
         pod = record.pod
+        self._parts.observe(record, runtime)
         before = self._statuses.get(record.uid) or pod.status
         now = self._clock.now_ns()
         if record.evicted is None and record.state is WorkerState.SYNC and past_active_deadline(pod, before, now):
@@ -186,13 +187,15 @@ class PodSyncer:
                 await self._killer.kill_pod(pod, runtime)
                 if not plan.create_sandbox:
                     return []
-                await self._remove_init_containers(record, runtime, keep_newest=False)
+                for container in pod.spec.init_containers:
+                    await self._prune(runtime, container.name, keep=0)
             else:
                 for each in plan.containers_to_kill:
                     await self._killer.kill_container(
                         pod, each.name, each.id, message=each.message, reason=each.reason
                     )
-                await self._remove_init_containers(record, runtime, keep_newest=True)
+                for container in (*pod.spec.init_containers, *pod.spec.containers):
+                    await self._prune(runtime, container.name, keep=self._config.max_dead_containers_per_container)
             if not (
                 plan.create_sandbox
                 or plan.init_containers_to_start
@@ -241,15 +244,14 @@ class PodSyncer:
         record.waiting.pop(container.name, None)
         return True
 
-    async def _remove_init_containers(
-        self, record: PodRecord, runtime: RuntimePodStatus, *, keep_newest: bool
-    ) -> None:
-        """Removes dead instances of init containers: all before a new sandbox, else all but the newest of each."""
-        for container in record.pod.spec.init_containers:
-            dead = [each for each in runtime.containers if each.name == container.name and not each.running]
-            for each in dead[1:] if keep_newest else dead:
-                await self._parts.remove_container_logs(each)
-                await self._runtime.remove_container(each.id)
+    async def _prune(self, runtime: RuntimePodStatus, name: str, keep: int) -> None:
+        """Removes the dead instances of a container beyond the newest `keep`, with their logs."""
+        instances = [each for each in runtime.containers if each.name == name]
+        if len(instances) <= keep or keep < 0:
+            return
+        for each in dead_beyond_kept(instances, keep):
+            await self._parts.remove_container_logs(each)
+            await self._runtime.remove_container(each.id)
 
     async def _sandbox(self, record: PodRecord, plan: PodActions, runtime: RuntimePodStatus) -> SandboxContext:
         """The sandbox to start containers in, made if the plan says so. Raises KubeletError."""

@@ -66,9 +66,7 @@ def container_resources(pod: Pod, container: Container, config: KubeletConfig) -
     return result
 
 
-def _linux_resources(
-    requested: int | None, limit: int, memory: int, config: KubeletConfig
-) -> LinuxContainerResources:
+def _linux_resources(requested: int | None, limit: int, memory: int, config: KubeletConfig) -> LinuxContainerResources:
     """Thousandths of CPUs and bytes; a request that is not stated is as high as the limit."""
     result = LinuxContainerResources(
         cpu_shares=cpu_shares(limit if requested is None else requested), memory_limit_in_bytes=memory

@@ -14,8 +14,7 @@ from podlite.kubelet.dns import make_dns_config, node_dns_config
 from podlite.kubelet.hostname import pod_names
 from podlite.kubelet.paths import pod_logs_dir
 from podlite.kubelet.resources import sandbox_resources
-from podlite.kubelet.security import sandbox_security
-from podlite.kubelet.userns import user_namespace
+from podlite.kubelet.security import pod_user_namespace, sandbox_security
 
 if TYPE_CHECKING:
     from podlite.api.container import Container
@@ -55,7 +54,7 @@ def _linux(pod: Pod, config: KubeletConfig, cgroup_parent: str) -> LinuxPodSandb
     resources, overhead = sandbox_resources(pod, config)
     result = LinuxPodSandboxConfig(
         cgroup_parent=cgroup_parent,
-        security_context=sandbox_security(pod, user_namespace(pod, config)),
+        security_context=sandbox_security(pod, pod_user_namespace(pod, config)),
         resources=resources,
         overhead=overhead,
     )

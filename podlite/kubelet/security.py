@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from podlite.api.container import Container
     from podlite.api.pod import Pod
     from podlite.api.security import AppArmorProfile, Capabilities, SeccompProfile, SELinuxOptions
+    from podlite.kubelet.types import KubeletConfig
 
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _MASKED_PATHS = (
@@ -185,6 +186,15 @@ def is_privileged(pod: Pod) -> bool:
         for containers in (spec.init_containers, spec.containers, spec.ephemeral_containers)
         for container in containers
     )
+
+
+def pod_user_namespace(pod: Pod, config: KubeletConfig) -> UserNamespace:
+    """The ids of a pod with `hostUsers: false`, none for others. Blocking for the former. Raises KubeletError."""
+    if pod.spec.host_users is not False:
+        return UserNamespace(mode=NamespaceMode.NODE)
+    from podlite.kubelet.userns import user_namespace
+
+    return user_namespace(pod, config)
 
 
 def namespace_options(pod: Pod, user_namespace: UserNamespace, target_container_id: str = "") -> NamespaceOption:

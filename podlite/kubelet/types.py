@@ -106,15 +106,15 @@ class Prober(Protocol):
     liveness: Results
     readiness: Results
 
-    def add_pod(self, pod: Pod) -> None:
-        """Probes the pod's containers as its specification says. Idempotent; a new specification replaces the old."""
+    def add_pod(self, pod: Pod, *, adopted: bool = False) -> None:
+        """Probes the pod's containers as its specification says. Idempotent; a new specification replaces the old.
+
+        What the status of an `adopted` pod says holds until a probe says otherwise.
+        """
         ...
 
     def observe(self, pod: Pod, status: RuntimePodStatus, pod_ips: Sequence[str]) -> None:
-        """Takes in what the runtime says of a pod: to be called whenever that is news, or the pod is being deleted.
-
-        Without it nothing is probed: it tells which instance runs since when, and where.
-        """
+        """Takes in what the runtime says of a pod. An unknown pod is no error."""
         ...
 
     def stop_liveness_and_startup(self, uid: str) -> None:

@@ -42,18 +42,11 @@ class _Record(msgspec.Struct):
     gid_mappings: list[_Mapping] = msgspec.field(name="gidMappings")
 
 
-def host_users(pod: Pod) -> bool:
-    """Whether the pod shares the host's users: unless it says otherwise. Pure."""
-    return pod.spec.host_users is not False
-
-
 def user_namespace(pod: Pod, config: KubeletConfig) -> UserNamespace:
-    """The ids of the pod, allocated at the first call and the same from then on; none for one with the host's users.
+    """The ids of a pod, allocated at the first call and the same from then on.
 
     Blocking. Raises KubeletError if no ids are left or the record cannot be kept.
     """
-    if host_users(pod):
-        return UserNamespace(mode=NamespaceMode.NODE)
     directory = pod_dir(config, pod.metadata.uid)
     try:
         make_directories(directory)

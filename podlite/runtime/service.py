@@ -184,7 +184,8 @@ class Runtime:
             log.error("what pods share on the host is left behind", why=explain(error))
         self.network.close()
         if self.cgroups is not None:
-            self.cgroups.remove_empty_parents(f"{self.layout.cgroup_root}/kubepods/burstable")
+            for level in ("kubepods/burstable", "kubepods/besteffort", "kubepods"):
+                self.cgroups.remove_empty_parents(f"{self.layout.cgroup_root}/{level}/pod")
             self.cgroups.close()
 
     # --- what the calls share ---------------------------------------------------------------

@@ -111,6 +111,11 @@ class Spawner:
         """The process id, 0 if none has been started."""
         return self._pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether there is a spawner that answers, as far as is known."""
+        return self._channel is not None and not self._channel.closed
+
     async def close(self) -> None:
         """Ends the spawner, not the shims, and reaps it. Idempotent."""
         if self._channel is not None:

@@ -187,13 +187,16 @@ def _label_keys(
 
 
 def _gates(gates: list[str], path: str, report: Report) -> None:
+    seen: set[str] = set()
     for index, name in enumerate(gates):
         report.invalids(f"{path}[{index}]", name, names.qualified_name(name))
-        if name in gates[:index]:
+        if name in seen:
             report.duplicate(f"{path}[{index}]", name)
+        seen.add(name)
 
 
 def _spread(constraints: list[TopologySpreadConstraint], path: str, report: Report) -> None:
+    last = {(each.topology_key, each.when_unsatisfiable): index for index, each in enumerate(constraints)}
     for index, each in enumerate(constraints):
         place = f"{path}[{index}]"
         positive(each.max_skew, f"{place}.maxSkew", report)
@@ -202,7 +205,7 @@ def _spread(constraints: list[TopologySpreadConstraint], path: str, report: Repo
         if each.when_unsatisfiable not in _SPREAD:
             report.not_supported(f"{place}.whenUnsatisfiable", each.when_unsatisfiable, _SPREAD)
         pair = (each.topology_key, each.when_unsatisfiable)
-        if any((other.topology_key, other.when_unsatisfiable) == pair for other in constraints[index + 1 :]):
+        if last[pair] > index:
             report.duplicate(f"{place}.{{topologyKey, whenUnsatisfiable}}", f"{{{pair[0]}, {pair[1]}}}")
         if each.min_domains is not None:
             positive(each.min_domains, f"{place}.minDomains", report)

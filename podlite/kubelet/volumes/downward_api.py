@@ -44,9 +44,7 @@ def downward_api_files(
             if item.field_ref is not None:
                 text = field_value(context.pod, item.field_ref.field_path)
             elif item.resource_field_ref is not None:
-                text = resource_value(
-                    item.resource_field_ref, context.pod, None, node.allocatable(context.config)
-                )
+                text = resource_value(item.resource_field_ref, context.pod, None, node.allocatable(context.config))
         except KubeletError as error:
             problems.append(error.message)
         result[os.path.normpath(item.path)] = File(text.encode("utf-8", "surrogateescape"), mode)

@@ -50,9 +50,7 @@ def make_mounts(
         image = image_volumes.get(mount.name)
         path = volumes.get(mount.name, "")
         if image is None and not path:
-            raise ContainerConfigError(
-                f'cannot find volume "{mount.name}" to mount into container "{container.name}"'
-            )
+            raise ContainerConfigError(f'cannot find volume "{mount.name}" to mount into container "{container.name}"')
         sub_path = _sub_path(mount, environment)
         if image is None and sub_path:
             path = _prepare(pod, container, config, mount, index, path, sub_path)

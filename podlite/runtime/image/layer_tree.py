@@ -216,7 +216,7 @@ class LayerTree:
             self._hide_by_attribute(parent, name)
 
     def _hide_by_attribute(self, parent: bytes, name: bytes) -> None:
-        """The other form of a whiteout, for a store that is on an overlay itself (kernel 6.7; overlayfs.rst, "Nesting
+        """The other form of a whiteout, for a store that is on an overlay itself (kernel 6.8; overlayfs.rst, "Nesting
         overlayfs mounts"): an empty file with an attribute, in a directory marked `x`, in a layer marked so."""
         path = join(parent, name)
         fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self.open(parent))
@@ -238,7 +238,7 @@ class LayerTree:
     def _no_overlay_marks(self, path: bytes) -> ImageError:
         return ImageError(
             f"{self._what} removes {shown(path)} of the layers below, which cannot be recorded on the "
-            "filesystem of the image store: it is an overlay itself and this kernel is older than 6.7, or podlite "
+            "filesystem of the image store: it is an overlay itself and this kernel is older than 6.8, or podlite "
             "lacks CAP_MKNOD or CAP_SYS_ADMIN",
             hint="choose a state directory on an ordinary filesystem with --state-dir",
         )

@@ -116,19 +116,24 @@ class ImageStore:
         found with `holders`. Pins end with a reboot. Returns None if there is no such image.
         """
         _check_holder(holder)
+        if reference != EMBEDDED_NAME:
+            return self._acquire(reference, holder)
+        # Between the two steps another process may put a newer one in its place, or somebody remove it.
         for _ in range(8):
-            record = self.lookup(reference)
-            if record is None:
-                return None
-            with (
-                storing(self.layout.root, f"pinning image {reference}"),
-                FileLock(self.layout.lock, shared=True),
-            ):
-                # Between the look-up and the lock it may have been removed, or the name given to another image.
-                if record.hex in self._index().images:
-                    self._pin(record.hex, holder)
-                    return record
+            image = self.lookup(EMBEDDED_NAME)
+            record = None if image is None else self._acquire(image.id, holder)
+            if record is not None:
+                return record
         raise ImageError(f"image {reference} is being replaced all the time by somebody else")
+
+    def _acquire(self, reference: str, holder: str) -> ImageRecord | None:
+        if not self.layout.exists():
+            return None
+        with storing(self.layout.root, f"pinning image {reference}"), FileLock(self.layout.lock, shared=True):
+            record = self._find(reference)
+            if record is not None:
+                self._pin(record.hex, holder)
+            return record
 
     def release(self, holder: str) -> None:
         """Gives up the holder's pin. Idempotent. An image that was removed meanwhile is deleted now."""

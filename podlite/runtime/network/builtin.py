@@ -43,7 +43,7 @@ from podlite.runtime.network.constants import (
     POD_INTERFACE_INDEX,
 )
 from podlite.runtime.network.errors import NetworkTeardownError
-from podlite.runtime.network.forwarding import host_end_accepts_advertisements, refuse_advertisements
+from podlite.runtime.network.forwarding import host_end_accepts_advertisements, not_forwarding, refuse_advertisements
 from podlite.runtime.network.hostports import HostPort, HostPorts, needs_route_localnet, read_mappings
 from podlite.runtime.network.interface import NetworkRecord, PodInterface, PodNetworkRequest, PodNetworkStatus
 from podlite.runtime.network.shared import SharedState
@@ -156,13 +156,11 @@ class BuiltinNetwork:
         try:
             return self._set_up(request, plan, inside)
         except Exception as error:
-            message = f"The network of pod {_label(request)} could not be set up: {explain(error)}."
-            hint = error.hint if isinstance(error, CRIError) else ""
+            said, hint = (error.message, error.hint) if isinstance(error, CRIError) else (explain(error), "")
+            message = f"The network of pod {_label(request)} could not be set up: {said.rstrip('.')}."
             failures = self._tear_down(plan, with_link=True)
             if failures:
                 message += f" Taking it back failed too: {'; '.join(failures)}."
-            if isinstance(error, NetworkSetupError) and not failures:
-                raise
             raise NetworkSetupError(message, hint=hint) from error
 
     def _set_up(
@@ -327,6 +325,16 @@ class BuiltinNetwork:
         except OSError as error:
             return [f"The host's network cannot be looked at: {explain(error)}."]
         return []
+
+    def diagnose(self) -> list[str]:
+        """What may keep pods from reaching others although they have a network, as sentences: other people's rules,
+        with the rule that would help, and devices that do not forward. Runs nft(8); takes tens of milliseconds.
+        Raises NetworkSetupError, OSError."""
+        from podlite.runtime.network.foreign_rules import find_forward_drops, read_ruleset
+
+        host = self._open()
+        drops = find_forward_drops(read_ruleset(), [subnet.text for subnet in host.subnets])
+        return [*map(str, drops), *not_forwarding(host.survey.uplinks, ipv6=host.survey.ipv6)]
 
     def close(self) -> None:
         """See PodNetwork.close."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from podlite.cri.errors import NetworkSetupError
 from podlite.runtime.network.constants import DEVICE_GROUP
 from podlite.runtime.network.ruleset import TABLE
 
@@ -51,6 +52,28 @@ class _Packet:
         self.label = label
         self.family = family
         self.facts = facts
+
+
+def read_ruleset() -> dict[str, Any]:
+    """All rules of the calling thread's network namespace. Blocking. Raises NetworkSetupError without nft(8), or if
+    it fails."""
+    import json
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            ["nft", "--json", "list", "ruleset"], capture_output=True, check=False, timeout=30, stdin=subprocess.DEVNULL
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired) as error:
+        raise NetworkSetupError(
+            f"The firewall rules of this host cannot be listed: {error}.", hint="install the package nftables"
+        ) from error
+    if done.returncode:
+        raise NetworkSetupError(
+            f"The firewall rules of this host cannot be listed: nft says {done.stderr.decode(errors='replace').strip()!r}."
+        )
+    listing: dict[str, Any] = json.loads(done.stdout)
+    return listing
 
 
 def find_forward_drops(listing: dict[str, Any], pod_cidrs: Iterable[str]) -> list[ForwardDrop]:

@@ -139,6 +139,18 @@ class Forwarding:
             return Recorded()
 
 
+def not_forwarding(uplinks: Mapping[int, list[str]], *, ipv6: bool) -> list[str]:
+    """The uplinks whose answers do not get to pods, as sentences. (Before the first pod that is as it should be.)"""
+    said = [
+        f"Packets that come in by {name} are not forwarded to pods: net.ipv4.conf.{name}.forwarding is 0."
+        for name in uplinks.get(4, [])
+        if _read(f"ipv4/conf/{name}/forwarding") == "0"
+    ]
+    if ipv6 and _read("ipv6/conf/all/forwarding") == "0":
+        said.append("Pods reach nothing but this host by IPv6: net.ipv6.conf.all.forwarding is 0.")
+    return said
+
+
 def host_end_accepts_advertisements() -> bool:
     """Whether a new device in this namespace would take router advertisements from its other end: a pod must not
     be able to give the host a route. False without IPv6."""

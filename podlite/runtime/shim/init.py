@@ -30,7 +30,9 @@ from podlite.linux.syscalls import (
     CLONE_NEWNS,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
+    DEVPTS_SUPER_MAGIC,
     PR_SET_DUMPABLE,
+    filesystem_type,
     prctl,
     setns,
     unshare,
@@ -51,6 +53,7 @@ _JOIN_ORDER = (
     ("uts", CLONE_NEWUTS),
 )
 TIOCGPTPEER = 0x5441
+TIOCSPTLCK = 0x40045431
 
 
 class Stdio:
@@ -160,13 +163,17 @@ def _finish(process: dict[str, Any], stdio: Stdio, seccomp: bytes, ids: dict[str
 
 def _open_terminal(channel: socket.socket) -> int:
     """A terminal from the container's own devpts; its master goes to whoever asked for the exec."""
-    from podlite.linux.syscalls import DEVPTS_SUPER_MAGIC, filesystem_type
-
     master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     if filesystem_type(master) != DEVPTS_SUPER_MAGIC:
         raise OSError(1, "/dev/pts in the container is not a devpts", "/dev/pts/ptmx")
+    unlock_terminal(master)
     protocol.send(channel, {"m": "pty"}, [master])
     return master
+
+
+def unlock_terminal(master: int) -> None:
+    """unlockpt(3): until then the terminal cannot be opened."""
+    fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
 
 
 def _set_up_stdio(stdio: Stdio, uid: int, gid: int, *, console: bool) -> None:

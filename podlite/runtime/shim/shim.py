@@ -262,7 +262,7 @@ class Shim:
                     if operation["op"] == "pts":
                         operation["fd"] = len(fds) - 1
                 master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=pts)
-                self._unlock_terminal(master)
+                init.unlock_terminal(master)
                 container.terminal = stdio.terminal = master
             else:
                 for name in ("stdout", "stderr"):
@@ -294,11 +294,6 @@ class Shim:
             container.pump(Output(container.terminal, b"stdout"))
         ours.setblocking(False)
         return _Start(client, message["id"], ours)
-
-    def _unlock_terminal(self, master: int) -> None:
-        import fcntl
-
-        fcntl.ioctl(master, 0x40045431, b"\0\0\0\0")  # TIOCSPTLCK, which unlockpt(3) does
 
     def _pid_namespace(self, wanted: str) -> int:
         """What `pid_namespace` of a start means: one of the two constants, or a descriptor to enter."""

@@ -403,13 +403,14 @@ seen = sorted(
     for name in (*directories, *files)
 )
 with MergedTree(lower) as tree:
-    merged = [path for path in ("d", "d/f", "d/g", "d/sub", "d/sub/h", "o", "o/new", "o/old", "top") if tree.resolve(path)]
+    paths = ("d", "d/f", "d/g", "d/sub", "d/sub/h", "o", "o/new", "o/old", "top")
+    merged = [path for path in paths if tree.resolve(path)]
 print(json.dumps({"seen": seen, "merged": merged}))
 """
 
 
 def test_a_store_on_an_overlay_records_removals_too(tmp_path: Path) -> None:
-    """There a character device 0/0 cannot be made; since 6.7 the kernel has another form for it. Before, it is said."""
+    """There a character device 0/0 cannot be made; since 6.8 the kernel has another form for it. Before, it is said."""
     result = subprocess.run(
         [sys.executable, "-c", ON_OVERLAY, str(tmp_path)],
         capture_output=True,

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_hosts import HOST4, OUTSIDE4, OUTSIDE6, Host, ask, refused, serving, sh, wait_for
+from network_hosts import CIDRS, HOST4, OUTSIDE4, OUTSIDE6, Host, ask, refused, serving, sh, wait_for
 
 from podlite.cri.types import PortMapping
 from podlite.linux.netlink import NETLINK_NETFILTER, NetlinkSocket
 from podlite.linux.nftables import Batch, get_table, table_comment
 from podlite.runtime.network import ruleset
 from podlite.runtime.network.builtin import BuiltinNetwork
+from podlite.runtime.network.foreign_rules import find_forward_drops, read_ruleset
 
 # What the table is to be, in nft's own language. Compared by what the kernel says it has, for both.
 REFERENCE = """
@@ -320,8 +321,6 @@ def test_a_host_end_that_would_take_advertisements_is_told_not_to(lonely: Host, 
 
 def test_the_named_rule_does_help(host: Host) -> None:
     """docker's way of dropping, and what find_forward_drops tells its owner to do about it."""
-    from podlite.runtime.network.foreign_rules import find_forward_drops
-
     sh(
         """
         iptables -N DOCKER-USER; iptables -A DOCKER-USER -j RETURN; iptables -A FORWARD -j DOCKER-USER
@@ -329,8 +328,7 @@ def test_the_named_rule_does_help(host: Host) -> None:
         """
     )
     pod, other = host.pod(PortMapping(host_port=8080, container_port=80)), host.pod()
-    cidrs = ["10.85.0.0/16", "fd85::/64"]
-    found = find_forward_drops(json.loads(sh("nft -j list ruleset 2>/dev/null")), cidrs)
+    found = find_forward_drops(read_ruleset(), CIDRS)
     assert [(each.family, each.chain, len(each.stops)) for each in found] == [
         ("ip", "FORWARD", 3),
         ("ip6", "FORWARD", 3),
@@ -351,7 +349,18 @@ def test_the_named_rule_does_help(host: Host) -> None:
         assert ask(pod.fd, OUTSIDE6, out6.port).startswith("outside|")
         assert ask(other.fd, pod.ip4, 80).startswith("pod|")
         assert ask(host.outside, HOST4, 8080).startswith("pod|")
-    assert find_forward_drops(json.loads(sh("nft -j list ruleset 2>/dev/null")), cidrs) == []
+    assert find_forward_drops(read_ruleset(), CIDRS) == []
+
+
+def test_diagnose_names_what_is_in_the_way(host: Host) -> None:
+    host.pod()
+    assert host.network.diagnose() == []
+    sh("nft 'table inet fw { chain fwd { type filter hook forward priority 0; policy drop; }; }'")
+    sh("echo 0 > /proc/sys/net/ipv4/conf/up0/forwarding; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding")
+    drop, four, six = host.network.diagnose()
+    assert "inet fw fwd" in drop and "nft insert rule inet fw fwd iifgroup 28780 accept" in drop
+    assert "net.ipv4.conf.up0.forwarding is 0" in four
+    assert "net.ipv6.conf.all.forwarding is 0" in six
 
 
 def test_many_processes_begin_and_end_at_once(host: Host) -> None:

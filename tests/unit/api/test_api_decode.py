@@ -90,7 +90,8 @@ spec:
         "without quotes it is one",
         "f.yaml:9:36: spec.containers[0].ports[1]: Invalid value: 5: must be an object",
         "f.yaml:10:10: spec.containers[0].env: Invalid value: an object: must be a list",
-        'f.yaml:11:31: spec.containers[0].resources.limits[cpu]: Invalid value: "1x": quantities must match the regular '
+        'f.yaml:11:31: spec.containers[0].resources.limits[cpu]: Invalid value: "1x": quantities must match '
+        "the regular "
         "expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
         "f.yaml:8:5: spec.containers[0].name: duplicate field, first given in line 6",
     ]
@@ -237,7 +238,8 @@ def test_inherited_fields_and_paths_with_a_prefix() -> None:
 
 def test_a_workload() -> None:
     deployment, decoder = decode(
-        "spec: {replicas: 2, strategy: {rollingUpdate: {maxSurge: 25%, maxUnavailable: 1}}, template: {spec: {hostIPC: true}}}\n"
+        "spec: {replicas: 2, strategy: {rollingUpdate: {maxSurge: 25%, maxUnavailable: 1}}, template: {spec: "
+        "{hostIPC: true}}}\n"
         "status: {anything: [goes]}",
         Deployment,
     )

@@ -93,8 +93,8 @@ def test_admission_gives_a_new_identity() -> None:
     assert made.metadata.uid == "6f1b3a5e-0000-4000-8000-000000000001"
     assert made.metadata.creation_timestamp == "2026-11-23T20:00:00Z"
     assert made.metadata.generation == 1
-    assert made.metadata.resource_version == ""
-    assert made.metadata.deletion_timestamp is None
+    assert not made.metadata.resource_version
+    assert not made.metadata.deletion_timestamp
     assert made.status == PodStatus(phase="Pending", qos_class="Guaranteed")
 
 

@@ -168,7 +168,8 @@ def test_refused_for_now(spec: dict[str, Any], path: str) -> None:
         ),
         (
             {"resources": {"limits": {"cpu": 1}}},
-            "spec.resources: Forbidden: not supported by podlite: resources belong to containers here, not to the pod as a whole",
+            "spec.resources: Forbidden: not supported by podlite: resources belong to containers here, not to "
+            "the pod as a whole",
         ),
     ],
 )

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.leaks import leaked, machine_state
+
+if TYPE_CHECKING:
+    from podlite.runtime.layout import Layout
+    from podlite.runtime.service import Runtime
+
+INTEGRATION = Path(__file__).parent / "integration"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need root are skipped, visibly, for everybody else."""
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root and real namespaces"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """podlite is an asyncio program: its plumbing uses asyncio's futures and reader callbacks."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The leak check around the whole suite: what tests make on the machine is gone when they end."""
+    if os.geteuid() != 0 or not any(INTEGRATION in item.path.parents for item in request.session.items):
+        yield
+        return
+    before = machine_state()
+    yield
+    # The kernel frees network namespaces, and the links in them, in its own time.
+    deadline = time.monotonic() + 10
+    while left := leaked(before, machine_state()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"the tests left this behind: {left}")
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def short_tmp() -> Iterator[str]:
+    """A directory with a short path (sockets have at most 107 bytes for theirs)."""
+    directory = tempfile.mkdtemp(prefix="podlite-")
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def shared_state_dir() -> Iterator[str]:
+    """A state directory for the whole session: the embedded image is made once in it."""
+    directory = tempfile.mkdtemp(prefix="podlite-state-")
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def layout(short_tmp: str, shared_state_dir: str) -> Layout:
+    """Directories of the test's own, so that it can be run beside a podlite that somebody uses."""
+    from podlite.runtime.layout import Layout
+
+    return Layout(
+        run_dir=f"{short_tmp}/run",
+        state_dir=shared_state_dir,
+        log_dir=f"{short_tmp}/log",
+        netns_dir=f"{short_tmp}/netns",
+        cgroup_root=f"/podlite-test-{os.getpid()}",
+    )
+
+
+@pytest.fixture
+async def runtime(layout: Layout, anyio_backend: str) -> AsyncIterator[Runtime]:
+    """podlite's runtime, open, with directories of its own and no network but loopback."""
+    from podlite.runtime.network.none import NoneNetwork
+    from podlite.runtime.service import Runtime
+
+    async with Runtime(layout, network=NoneNetwork()) as opened:
+        yield opened
+        cgroups = opened.cgroups
+    if cgroups is not None:
+        # The pods' cgroups are the kubelet side's to remove, and there is none here.
+        cgroups.remove(layout.cgroup_root)
+    from podlite.linux.syscalls import MNT_DETACH, umount2
+
+    umount2(layout.netns_dir, MNT_DETACH)

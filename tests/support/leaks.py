@@ -1,0 +1,73 @@
+"""What podlite could leave behind on a machine, counted; see "What could leak" in docs/architecture.md."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+
+
+def machine_state() -> dict[str, set[str]]:
+    """Everything of podlite's kind that is on this machine now, by kind."""
+    return {
+        "netns": _names("/run/netns"),
+        "link": {name for name in _names("/sys/class/net") if name.startswith("pl")},
+        "cgroup": _cgroups(),
+        "mount": _mounts(),
+        "process": _processes(),
+        "nft": _tables(),
+    }
+
+
+def leaked(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[str, list[str]]:
+    """What is there after and was not before, by kind; empty if nothing."""
+    return {kind: sorted(after[kind] - before[kind]) for kind in after if after[kind] - before[kind]}
+
+
+def _names(directory: str) -> set[str]:
+    try:
+        return set(os.listdir(directory))
+    except FileNotFoundError:
+        return set()
+
+
+def _cgroups() -> set[str]:
+    found = set()
+    for root, directories, _ in os.walk("/sys/fs/cgroup"):
+        for name in directories:
+            if name.startswith(("podlite", "kubepods")):
+                found.add(os.path.join(root, name))
+        if root.count("/") > 5:
+            directories.clear()
+    return found
+
+
+def _mounts() -> set[str]:
+    with open("/proc/self/mountinfo") as file:
+        lines = [line.split() for line in file]
+    return {line[4] for line in lines if "podlite" in " ".join(line)}
+
+
+def _processes() -> set[str]:
+    return {f"{pid} {title}" for pid, title in processes_titled("podlite:")}
+
+
+def processes_titled(prefix: str) -> Iterable[tuple[int, str]]:
+    """(pid, title) of every process whose title begins so."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/cmdline", "rb") as file:
+                    title = file.read().rstrip(b"\0").decode(errors="replace")
+            except OSError:
+                continue
+            if title.startswith(prefix):
+                yield int(name), title
+
+
+def _tables() -> set[str]:
+    try:
+        done = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return set()
+    return {line for line in done.stdout.splitlines() if "podlite" in line}
