@@ -156,6 +156,8 @@ def main() -> None:
         print(f"release of what was shared: {(time.perf_counter() - begin) * 1e3:.2f} ms")
     finally:
         bench.network.close()
+        for name in os.listdir(f"{directory}/netns"):
+            netns.remove(f"{directory}/netns/{name}")
         shutil.rmtree(directory)
 
 

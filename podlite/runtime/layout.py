@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from podlite.runtime.journal import boot_id
+
 RUN_DIR = "/run/podlite"
 STATE_DIR = "/var/lib/podlite"
 LOG_DIR = "/var/log/pods"
@@ -33,8 +35,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def containers_dir(self) -> str:
-        """The writable layers: large, and so not in the run directory, which is memory on most machines."""
-        return f"{self.state_dir}/containers"
+        """The writable layers: large, and so not in the run directory, which is memory on most machines.
+
+        Each boot has its own, so that what another boot left is garbage beyond doubt.
+        """
+        return f"{self.state_dir}/containers/{boot_id()}"
 
     @property
     def images_dir(self) -> str:

@@ -139,7 +139,10 @@ class FakeRuntime:
 
     async def __aexit__(self, *error: Any) -> None:
         self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(*error)
+        if isinstance(error[1], Exception):
+            await self._tasks.__aexit__(None, None, None)
+        else:
+            await self._tasks.__aexit__(*error)
 
     # --- what tests do -----------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
     finally:
         journal.close()
     prepared = Prepared(rootfs, writable)
-    _make_writable_layer(writable, container)
+    _make_writable_layer(writable, container, rootfs.lower[0])
     if container.log_path:
         os.makedirs(os.path.dirname(container.log_path), mode=0o755, exist_ok=True)
     with step("container.cgroup", **container.ids):
@@ -127,11 +127,18 @@ def _resolve_user(container: Container, rootfs: RootfsDescription) -> None:
     container.home = user.home
 
 
-def _make_writable_layer(writable: str, container: Container) -> None:
+def _make_writable_layer(writable: str, container: Container, image_root: str) -> None:
     try:
         os.mkdir(writable, 0o700)
-        os.mkdir(f"{writable}/upper", 0o755)
+        upper = f"{writable}/upper"
+        os.mkdir(upper, 0o755)
         os.mkdir(f"{writable}/work", 0o700)
+        # The root directory itself is the upper layer's: it is to look like the image's.
+        root = os.stat(image_root)
+        if root.st_uid or root.st_gid:
+            os.chown(upper, root.st_uid, root.st_gid)
+        if root.st_mode & 0o7777 != 0o755:
+            os.chmod(upper, root.st_mode & 0o7777)
     except OSError as error:
         raise CRIError(
             f"the writable layer of container {container.config.metadata.name} cannot be made: "

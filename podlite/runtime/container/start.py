@@ -189,7 +189,8 @@ def _root_mount(container: Container, *, devices: bool) -> int:
             if error.errno != errno.EINVAL:
                 raise
             # Before Linux 6.7: one option with all of them.
-            fsconfig(context, FSCONFIG_SET_STRING, "lowerdir", ":".join(prepared.rootfs.lower))
+            escaped = [layer.replace("\\", "\\\\").replace(":", "\\:") for layer in prepared.rootfs.lower]
+            fsconfig(context, FSCONFIG_SET_STRING, "lowerdir", ":".join(escaped))
         fsconfig(context, FSCONFIG_SET_STRING, "upperdir", f"{writable}/upper")
         fsconfig(context, FSCONFIG_SET_STRING, "workdir", f"{writable}/work")
         # The layer goes with the container, so nobody needs its writes to be on disk (Linux 5.10).

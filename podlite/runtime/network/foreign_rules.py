@@ -69,9 +69,8 @@ def read_ruleset() -> dict[str, Any]:
             f"The firewall rules of this host cannot be listed: {error}.", hint="install the package nftables"
         ) from error
     if done.returncode:
-        raise NetworkSetupError(
-            f"The firewall rules of this host cannot be listed: nft says {done.stderr.decode(errors='replace').strip()!r}."
-        )
+        said = done.stderr.decode(errors="replace").strip()
+        raise NetworkSetupError(f"The firewall rules of this host cannot be listed: nft says {said!r}.")
     listing: dict[str, Any] = json.loads(done.stdout)
     return listing
 

@@ -92,7 +92,8 @@ class PodNetwork(Protocol):
 
     def release_unused(self) -> bool:
         """Takes back what the pods of all podlite processes share, if there is no pod left; True if there is none.
-        Called when a process has torn its last pod down, and by whoever reaps. Idempotent. Raises OSError."""
+        Called when a process has torn its last pod down, and by whoever reaps: as early as it can be, for `close`
+        waits until the kernel has really let go of what went here. Idempotent. Raises OSError."""
         ...
 
     def check(self) -> list[str]:
@@ -100,5 +101,5 @@ class PodNetwork(Protocol):
         ...
 
     def close(self) -> None:
-        """Lets go of descriptors. What exists stays. Idempotent."""
+        """Lets go of descriptors; the last thing. What exists stays. Idempotent."""
         ...

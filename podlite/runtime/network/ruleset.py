@@ -10,8 +10,9 @@
 
 A packet is a pod's if it came in through a device of podlite's device group, and to a pod if it leaves through
 one. So a pod costs the table nothing, whatever --pod-cidr is, and traffic between pods or to the host itself is
-never masqueraded. IPv4 senders are checked by rp_filter on the host ends; IPv6 has no such thing, so the guard
-does it, which also stops router advertisements and redirects: their link-local senders are on no host end.
+never masqueraded. IPv4 senders are checked by rp_filter on the host ends (loosely, if conf/all/rp_filter is 2);
+IPv6 has no such thing, so the guard does it, which also stops router advertisements and redirects: their link-local
+senders are on no host end.
 
 The table is generated ahead of time (templates.py); only host ports are encoded at run time.
 """

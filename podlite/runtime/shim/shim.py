@@ -512,7 +512,15 @@ class Shim:
             container.stdin = -1
 
     def _status(self, client: Client, message: Message, fds: list[int]) -> None:
-        client.send({"m": "status", "id": message["id"], "version": protocol.VERSION, "containers": self._states()})
+        client.send(
+            {
+                "m": "status",
+                "id": message["id"],
+                "version": protocol.VERSION,
+                "orphan": self.config["orphan"],
+                "containers": self._states(),
+            }
+        )
 
     def _states(self) -> list[Message]:
         return [

@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 from network_hosts import Host, new_host
 
+from podlite.linux import netns
+
 
 @pytest.fixture
 def run_dir() -> Iterator[str]:
     """A run directory; mounts are made in it, so it must be short-lived and nobody else's."""
     directory = tempfile.mkdtemp(prefix="podlite-test-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
     yield directory
+    # A test that failed may have left pins; a mount that stays would be everybody's.
+    pins = f"{directory}/netns"
+    for name in os.listdir(pins) if os.path.isdir(pins) else []:
+        netns.remove(f"{pins}/{name}")
     shutil.rmtree(directory)
 
 

@@ -355,10 +355,10 @@ def test_the_named_rule_does_help(host: Host) -> None:
 def test_diagnose_names_what_is_in_the_way(host: Host) -> None:
     host.pod()
     assert host.network.diagnose() == []
-    sh("nft 'table inet fw { chain fwd { type filter hook forward priority 0; policy drop; }; }'")
+    sh("nft 'table inet fw { chain out { type filter hook forward priority 0; policy drop; }; }'")
     sh("echo 0 > /proc/sys/net/ipv4/conf/up0/forwarding; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding")
     drop, four, six = host.network.diagnose()
-    assert "inet fw fwd" in drop and "nft insert rule inet fw fwd iifgroup 28780 accept" in drop
+    assert "inet fw out" in drop and "nft insert rule inet fw out iifgroup 28780 accept" in drop
     assert "net.ipv4.conf.up0.forwarding is 0" in four
     assert "net.ipv6.conf.all.forwarding is 0" in six
 

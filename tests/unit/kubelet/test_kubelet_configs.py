@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import podlite
 from podlite.api.config import ConfigMap
 from podlite.api.container import Container, ContainerPort, EnvVar, VolumeDevice, VolumeMount
 from podlite.api.env import ConfigMapKeySelector, EnvVarSource, ObjectFieldSelector
@@ -302,5 +303,6 @@ loaded = [name for name in sys.modules
           if name.startswith(("podlite.kubelet.volumes", "podlite.kubelet.prober", "podlite.runtime")) or name in heavy]
 print(loaded)
 """
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    root = Path(podlite.__file__).parent.parent
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert ran.stdout == "[]\n"

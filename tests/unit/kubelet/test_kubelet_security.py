@@ -100,7 +100,8 @@ ABOUT = '(pod: "p_ns(u)", container: c)'
             container(),
             None,
             "nginx",
-            f"container has runAsNonRoot and image has non-numeric user (nginx), cannot verify user is non-root {ABOUT}",
+            "container has runAsNonRoot and image has non-numeric user (nginx), "
+            f"cannot verify user is non-root {ABOUT}",
         ),
         (
             container(),
