@@ -389,8 +389,8 @@ class Kubelet:
         else:
             self._pod_json.put(change.pod)
 
-    def _woken(self, uid: str) -> None:
-        self._workers.wake(uid)
+    def _woken(self, uid: str, started: bool) -> None:
+        self._workers.wake(uid, unless_busy=started)
         if self._streams is not None:
             self._streams.look_for_ends(uid)
 

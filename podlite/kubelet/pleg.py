@@ -37,10 +37,14 @@ _MAX_STREAM_RETRIES = 5
 
 
 class Pleg:
-    """A cache of pod statuses by UID, for the pods that are tracked. `changed` is called with a UID."""
+    """A cache of pod statuses by UID, for the pods that are tracked.
+
+    `changed` is called with a UID, and whether this is only that something was made or started: most likely it
+    was the kubelet itself that did it.
+    """
 
     def __init__(
-        self, runtime: RuntimeService, clock: Clock, config: KubeletConfig, changed: Callable[[str], None]
+        self, runtime: RuntimeService, clock: Clock, config: KubeletConfig, changed: Callable[[str, bool], None]
     ) -> None:
         self._runtime = runtime
         self._clock = clock
@@ -133,7 +137,7 @@ class Pleg:
             except CRIError as error:
                 log.warning("a pod cannot be inspected", uid=uid, why=str(error))
                 continue
-            self._changed(uid)
+            self._changed(uid, False)
 
     def _states(self, uid: str) -> dict[str, int]:
         known = self.get(uid)
@@ -184,9 +188,7 @@ class Pleg:
                     timestamp=event.created_at,
                 )
             )
-        elif event.container_event_type in _OWN_DOING:
-            return  # it has been seen: most likely it was the kubelet that did it
-        self._changed(uid)
+        self._changed(uid, event.container_event_type in _OWN_DOING)
 
     def _keep(self, status: RuntimePodStatus) -> RuntimePodStatus:
         known = self._cache.get(status.uid)

@@ -90,10 +90,13 @@ class PodWorkers:
         record.retry_at = None
         record.wake.set()
 
-    def wake(self, uid: str) -> None:
-        """Makes the pod's worker look again. An unknown pod is no error."""
+    def wake(self, uid: str, *, unless_busy: bool = False) -> None:
+        """Makes the pod's worker look again. An unknown pod is no error.
+
+        `unless_busy` is for what the worker does itself: it looks anyway when it has done something.
+        """
         record = self._records.get(uid)
-        if record is not None:
+        if record is not None and (record.scope is None or not unless_busy):
             record.wake.set()
 
     def terminate(self, record: PodRecord, grace: int | None, evicted: tuple[str, str] | None = None) -> None:

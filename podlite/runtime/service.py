@@ -180,7 +180,7 @@ class Runtime:
         self.threads.close()
         try:
             self.network.release_unused()
-        except OSError as error:
+        except (OSError, CRIError) as error:
             log.error("what pods share on the host is left behind", why=explain(error))
         self.network.close()
         if self.cgroups is not None:

@@ -110,7 +110,9 @@ class ProbeManager:
             worker = known.workers[name, kind] = Worker(pod, container, kind, spec, self._managers[kind])
             delay = 0.0
             if adopted:
-                worker.seed = _seed(pod, name, kind)
+                good = _good_instance(pod, name, kind)
+                if good:
+                    worker.adopt(good)
                 delay = random() * worker.period  # noqa: S311 - spreads load
             self._schedule(worker, self._clock.monotonic() + delay)
 
@@ -305,10 +307,10 @@ def _probes(pod: Pod) -> Iterator[tuple[Container, Kind, Probe]]:
                 yield container, kind, spec
 
 
-def _seed(pod: Pod, name: str, kind: Kind) -> tuple[str, ProbeResult] | None:
-    """The result that the status of an adopted pod stands for."""
+def _good_instance(pod: Pod, name: str, kind: Kind) -> str:
+    """The id of the instance that the status of an adopted pod says is ready, or has started; else nothing."""
     for status in (*pod.status.container_statuses, *pod.status.init_container_statuses):
-        if status.name == name and status.container_id:
+        if status.name == name:
             good = status.ready if kind is Kind.READINESS else kind is Kind.STARTUP and status.started
-            return (status.container_id.partition("://")[2], ProbeResult.SUCCESS) if good else None
-    return None
+            return status.container_id.partition("://")[2] if good else ""
+    return ""

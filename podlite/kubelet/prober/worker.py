@@ -83,7 +83,6 @@ class Worker:
         "results",
         "run",
         "scope",
-        "seed",
         "spec",
         "stopped",
     )
@@ -100,8 +99,6 @@ class Worker:
         self.last_result: ProbeResult | None = None
         self.run = 0  # how many times in a row that was the result
         self.on_hold = False
-        # The result to begin with for one instance that was known before this manager: its id and that result.
-        self.seed: tuple[str, ProbeResult] | None = None
         # Of the scheduler: when the next tick is, whether a try is under way, and whether a tick came meanwhile.
         self.due = 0.0
         self.busy = False
@@ -151,6 +148,11 @@ class Worker:
             self.on_hold = True
             self.run = 0
 
+    def adopt(self, container_id: str) -> None:
+        """Takes an instance that was good before for good, until a try says otherwise."""
+        self.container_id = container_id
+        self.results.set(container_id, ProbeResult.SUCCESS, self.key[0])
+
     def forget(self) -> None:
         """Takes back what it has published."""
         if self.container_id:
@@ -159,9 +161,6 @@ class Worker:
     def _follow(self, container_id: str) -> None:
         self.forget()
         self.container_id = container_id
-        initial = _INITIAL[self.kind]
-        if self.seed is not None and self.seed[0] == container_id:
-            initial = self.seed[1]
-        self.results.set(container_id, initial, self.key[0])
+        self.results.set(container_id, _INITIAL[self.kind], self.key[0])
         self.on_hold = False
         self.request = None

@@ -204,8 +204,7 @@ def _make_network(
         inside = netns.create(sandbox.netns_path, own_netns, NetlinkSocket)
     try:
         request.netns_fd = sandbox.netns_fd = os.open(sandbox.netns_path, os.O_RDONLY | os.O_CLOEXEC)
-        with step("network.setup", **sandbox.ids):
-            return network.setup_pod_network(request, sandbox.network or {}, inside)
+        return network.setup_pod_network(request, sandbox.network or {}, inside)
     finally:
         inside.close()
 
@@ -223,9 +222,8 @@ async def _hand_over_network(sandbox: Sandbox) -> None:
 def remove_network(network: PodNetwork, sandbox: Sandbox) -> None:
     """Takes back the network and the namespace of a sandbox; idempotent. Blocking, on a namespace thread."""
     sandbox.close_netns()
-    with step("network.teardown", **sandbox.ids):
-        if sandbox.network is not None:
-            network.teardown_pod_network(sandbox.network)
+    if sandbox.network is not None:
+        network.teardown_pod_network(sandbox.network)
     if sandbox.netns_path:
         with step("netns.remove", **sandbox.ids):
             netns.remove(sandbox.netns_path)

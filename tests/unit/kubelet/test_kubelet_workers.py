@@ -523,15 +523,27 @@ async def test_a_command_that_does_not_exist_never(tmp_path: Path) -> None:
 
 async def test_a_command_that_does_not_exist_always(tmp_path: Path) -> None:
     async with a_bench(tmp_path) as bench:
-        bench.runtime.failures["start_container"] = [StartError("no such file") for _ in range(9)]
+        bench.runtime.failures["start_container"] = [StartError("no such file") for _ in range(3)]
         uid = await bench.run(a_pod(ALWAYS))
+        # The first restart has no delay; from then on it is like any container that ends.
         status = bench.container(uid, "c1")
-        assert (status.state.waiting.reason, status.state.waiting.message) == ("RunContainerError", "no such file")
-        assert status.last_state.terminated.exit_code == 128
-        assert hopeless(bench.kubelet.pod(uid)) is None
-        await bench.clock.advance(18)
-        assert bench.container(uid, "c1").state.waiting.reason in ("RunContainerError", "CrashLoopBackOff")
         assert len(starts(bench)) == 2
+        assert status.state.waiting.reason == "CrashLoopBackOff"
+        assert (status.last_state.terminated.exit_code, status.last_state.terminated.reason) == (128, "StartError")
+        assert hopeless(bench.kubelet.pod(uid)) is None
+        await bench.clock.advance(10.1)
+        assert len(starts(bench)) == 3
+        await bench.clock.advance(20.1)
+        assert bench.phase(uid) == "Running"
+        assert bench.events("Failed")[0].count == 3
+
+
+async def test_a_container_that_cannot_be_started_says_so(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        bench.runtime.failures["start_container"] = [CRIError("the shim is gone")]
+        uid = await bench.run(a_pod(ALWAYS))
+        waiting = bench.container(uid, "c1").state.waiting
+        assert (waiting.reason, waiting.message) == ("RunContainerError", "the shim is gone")
 
 
 async def test_a_container_that_cannot_be_created(tmp_path: Path) -> None:
@@ -588,10 +600,23 @@ async def test_a_post_start_hook_that_fails_kills_the_container(tmp_path: Path) 
         assert "FailedPostStartHook PostStartHook failed" in told
         assert "Killing FailedPostStartHook" in told
         assert not any("secret" in each for each in told)
-        status = bench.container(uid, "c1")
-        assert status.state.waiting.reason == "PostStartHookError"
-        assert "secret" in status.state.waiting.message
-        assert status.last_state.terminated.exit_code == 143
+        assert bench.container(uid, "c1").last_state.terminated.exit_code == 143
+
+
+async def test_a_post_start_hook_that_fails_is_why_the_container_waits(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        reasons = []
+        with bench.kubelet.watch() as changes:
+            bench.runtime.exec_results["hello"] = [ExecSyncResult(exit_code=1, stderr=b"secret")]
+            await bench.kubelet.add_pod(a_pod(ALWAYS, post_start_exec("c1", "hello")))
+            async for change in changes:
+                waiting = change.pod.status.container_statuses[0].state.waiting
+                reasons.append(waiting.reason if waiting is not None else "")
+                if reasons[-1] == "PostStartHookError":
+                    assert waiting is not None
+                    assert waiting.message.startswith("Exec lifecycle hook ([hello]) for Container")
+                    break
+        assert "CrashLoopBackOff" not in reasons
 
 
 async def test_bugs_in_one_pod_leave_the_others_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -714,16 +739,15 @@ async def test_a_failed_liveness_probe_restarts_the_container(tmp_path: Path) ->
 async def test_a_readiness_probe_makes_ready_and_unready(tmp_path: Path) -> None:
     async with a_bench(tmp_path) as bench:
         good, bad = ExecSyncResult(), ExecSyncResult(exit_code=1)
-        bench.runtime.exec_results["probe"] = [bad, good, good, bad]
         probe = exec_probe(period_seconds=5, failure_threshold=1)
+        bench.runtime.exec_results["probe"] = [bad]
         uid = await bench.run(a_pod(ALWAYS, with_fields("c1", readiness_probe=probe)))
-        assert bench.container(uid, "c1").ready is False
-        seen = [bench.condition(uid, "Ready").status]
-        for _ in range(6):
-            await bench.clock.advance(5)
-            if bench.condition(uid, "Ready").status != seen[-1]:
-                seen.append(bench.condition(uid, "Ready").status)
-        assert seen == ["False", "True", "False"]
+        for result, ready in ((bad, "False"), (good, "True"), (bad, "False"), (good, "True")):
+            bench.runtime.exec_results["probe"] = [result]
+            await bench.clock.advance(5.1)
+            assert bench.container(uid, "c1").ready is (ready == "True")
+            assert bench.condition(uid, "Ready").status == ready
+            assert bench.condition(uid, "ContainersReady").status == ready
         assert starts(bench) == [0]
 
 

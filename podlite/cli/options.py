@@ -1,0 +1,86 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from podlite.cli.directories import DEFAULTS, variable
+
+if TYPE_CHECKING:
+    from podlite.agent.node import NodeOptions
+    from podlite.runtime.layout import Layout
+
+_HELP = {
+    "run-dir": "runtime state",
+    "state-dir": "images and volumes",
+    "log-dir": "the containers' logs",
+    "netns-dir": "the pins of network namespaces",
+    "cgroup-root": "the cgroup that pods live below",
+}
+
+
+def add_directories(parser: argparse.ArgumentParser, *names: str) -> None:
+    """The directory options, all of them or those that are named."""
+    group = parser.add_argument_group("directories")
+    for name, default in DEFAULTS.items():
+        if not names or name in names:
+            value = os.environ.get(variable(name)) or default
+            group.add_argument(f"--{name}", metavar="PATH", default=value, help=f"{_HELP[name]} ({default})")
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """How pods get their network."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--network", choices=("builtin", "none", "host"), default="builtin", help="the pods' network (builtin)"
+    )
+    group.add_argument(
+        "--pod-cidr",
+        metavar="RANGE",
+        action="append",
+        default=[],
+        help="the pods' addresses, once for each family (10.85.0.0/16 and fd85::/64)",
+    )
+
+
+def add_logging(parser: argparse.ArgumentParser) -> None:
+    """podlite's own log."""
+    group = parser.add_argument_group("podlite's own log, on standard error")
+    group.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="how much (warning)"
+    )
+    group.add_argument("--log-format", choices=("console", "json"), default="console", help="in which form (console)")
+
+
+def configure_logging(arguments: argparse.Namespace) -> None:
+    """Does what `add_logging` offers."""
+    from podlite import log
+
+    log.configure(level=arguments.log_level, format=arguments.log_format)
+
+
+def layout(arguments: argparse.Namespace) -> Layout:
+    """The directories that the command line says; absolute, whatever was given."""
+    from podlite.runtime.layout import Layout
+
+    given = vars(arguments)
+    values = {}
+    for name in DEFAULTS:
+        key = name.replace("-", "_")
+        if key in given:
+            values[key] = given[key] if key == "cgroup_root" else os.path.abspath(given[key])
+    return Layout(**values)
+
+
+def node_options(arguments: argparse.Namespace) -> NodeOptions:
+    """What the command line says about the machine's podlite."""
+    from podlite.agent.node import NodeOptions
+    from podlite.runtime.layout import POD_CIDRS
+
+    return NodeOptions(
+        layout=layout(arguments),
+        network=arguments.network,
+        pod_cidrs=tuple(arguments.pod_cidr) or POD_CIDRS,
+    )

@@ -1,0 +1,122 @@
+"""podlite run: pods from manifests, or one from an image, followed to their end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from podlite.cli import options, terminal
+from podlite.errors import UsageError
+
+if TYPE_CHECKING:
+    from podlite.api.manifest import Manifests
+    from podlite.runtime.spawner import Launched
+
+SUMMARY = "run pods from manifests, or from an image, and follow them to their end"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `podlite run`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.usage = "podlite run [OPTIONS] FILE...\n       podlite run [OPTIONS] --image IMAGE [-- COMMAND ARGUMENT...]"
+    parser.epilog = _EPILOG
+    parser.add_argument("files", metavar="FILE", nargs="*", help="manifests; - is standard input")
+    parser.add_argument("--validate", choices=("strict", "warn", "ignore"), default="strict", help="unknown fields")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but the containers' output")
+    parser.add_argument("-o", "--output", choices=("json", "yaml"), help="print the final Pods, and nothing else")
+    parser.add_argument("--prefix", choices=("auto", "always", "never"), default="auto", help="pod/container before each line")
+    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the pods after this time, exit 124")
+    parser.add_argument("--keep", action="store_true", help="leave the ended pods for a look inside; `podlite rm` removes them")
+    parser.add_argument("--keep-trying", action="store_true", help="never give up, as the kubelet")
+    parser.add_argument("--trace", metavar="FILE", help="write the run's timeline, in Chrome's trace-event format")
+    image = parser.add_argument_group("a pod without a file")
+    image.add_argument("--image", metavar="IMAGE", help="run this image")
+    image.add_argument("--name", metavar="NAME", help="the pod's name (from the image's)")
+    image.add_argument("-e", "--env", metavar="NAME=VALUE", action="append", default=[], help="set a variable")
+    image.add_argument("-v", "--volume", metavar="HOST:PATH[:ro]", action="append", default=[], help="mount a host path")
+    image.add_argument("--restart", choices=("Always", "OnFailure", "Never"), default="Never", help="restart policy (Never)")
+    options.add_network(parser)
+    options.add_logging(parser)
+    options.add_directories(parser)
+
+
+_EPILOG = """exit status:
+  0 every pod succeeded · the exit code of the first container that failed · 1 failed with no container to blame
+  124 --timeout · 125 podlite could not run it · 126 command cannot be invoked · 127 command not found
+  130 ended by Ctrl-C · 143 ended by SIGTERM · 2 usage
+"""
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("it must be more than 0 seconds")
+    return value
+
+
+def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
+    """Runs the pods; returns the exit status (see podlite.cli.exit_status)."""
+    options.configure_logging(arguments)
+    command = _split_command(arguments)
+    trace = None
+    if arguments.trace:
+        from podlite.cli.trace import Trace
+
+        trace = Trace(arguments.trace)
+    try:
+        manifests = _load(arguments, command)
+        for warning in manifests.warnings:
+            terminal.warning(warning)
+        if not manifests.pods:
+            raise UsageError("there is no pod in the manifests")
+        import anyio
+
+        from podlite.cli.run_pods import run_pods
+
+        return anyio.run(run_pods, arguments, manifests, launched)
+    finally:
+        if launched is not None:
+            launched[0].close()
+        if trace is not None:
+            trace.write()
+
+
+def _split_command(arguments: argparse.Namespace) -> list[str]:
+    """With --image, what stands after the options (and `--`) is the command."""
+    if not arguments.image:
+        if not arguments.files:
+            raise UsageError("there is nothing to run", hint="name a manifest, or an image with --image")
+        for name in ("name", "env", "volume"):
+            if getattr(arguments, name):
+                raise UsageError(f"--{name} goes with --image")
+        return []
+    command, arguments.files = arguments.files, []
+    return list(command)
+
+
+def _load(arguments: argparse.Namespace, command: list[str]) -> Manifests:
+    from podlite.steps import step
+
+    with step("manifest.load"):
+        from podlite.api.manifest import load_manifests
+
+        if arguments.image:
+            from podlite.cli.image_pod import image_pod
+
+            return load_manifests([("--image", image_pod(arguments, command))], validate="strict")
+        return load_manifests([_read(name) for name in arguments.files], validate=arguments.validate)
+
+
+def _read(name: str) -> tuple[str, str]:
+    try:
+        if name == "-":
+            return "standard input", sys.stdin.read()
+        with open(name, encoding="utf-8") as file:
+            return name, file.read()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name} is not text in UTF-8: {error.reason} at byte {error.start}") from None
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}") from None
+
+

@@ -1,0 +1,31 @@
+"""The table of commands."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Verb(NamedTuple):
+    """One command: where its code is, what it does in a line, and the exit status of its failures."""
+
+    module: str
+    summary: str
+    group: str
+    failure: int = 1
+
+
+_PODS = "Pods"
+_MACHINE = "This machine"
+
+VERBS = {
+    "run": Verb("podlite.cli.run", "run pods from manifests, or from an image, and follow them to their end", _PODS, 125),
+    "ps": Verb("podlite.cli.ps", "list the pods that podlite runs on this machine", _PODS),
+    "logs": Verb("podlite.cli.logs", "print or follow the output of a container", _PODS),
+    "exec": Verb("podlite.cli.exec", "run a command in a container", _PODS, 125),
+    "nsenter": Verb("podlite.cli.nsenter", "run a command of the host in a pod's namespaces", _PODS, 125),
+    "inspect": Verb("podlite.cli.inspect", "print a pod with its status, as JSON or YAML", _PODS),
+    "rm": Verb("podlite.cli.rm", "end pods and remove them", _PODS),
+    "image": Verb("podlite.cli.image", "load, list, inspect and remove images", _MACHINE),
+    "prune": Verb("podlite.cli.prune", "remove what ended and killed podlites left behind", _MACHINE),
+    "check": Verb("podlite.cli.check", "say what this machine can and cannot do", _MACHINE),
+}
