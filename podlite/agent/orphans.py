@@ -1,4 +1,8 @@
-"""What killed podlites left behind: the runtime's part by its records, then the kubelet side's by the pods' files."""
+"""What killed podlites left behind, and ended pods that were kept: torn down by what is written down of them.
+
+First the runtime's part, by its records, then the kubelet side's, by the pods' files. Where a pod keeps its files is
+written down too, so whoever tears it down need not have been told. Everything here blocks.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +10,41 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from podlite import log
-from podlite.agent.node import NodeOptions, make_network
+from podlite.agent.node import NodeOptions, kubelet_config, make_network
 from podlite.errors import PodliteError, explain
-from podlite.kubelet.pod_json import NAME as POD_JSON
-from podlite.kubelet.pod_json import read_pod
+from podlite.kubelet.pod_files import remove_pod_directory
+from podlite.kubelet.written_pods import KEPT, LOCK, NAME, read_holder, read_pod, remove_files
 from podlite.linux.cgroups import CgroupError, Cgroups
 from podlite.runtime.image.store import ImageStore
 from podlite.runtime.journal import FILE as RECORD
 from podlite.runtime.locks import FileLock
-from podlite.runtime.reaper import POD_LOCK, Reaper
+from podlite.runtime.reaper import Reaper
+from podlite.runtime.sandbox.run import LOCK as SANDBOX_LOCK
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from podlite.api.pod import Pod
+    from podlite.runtime.layout import Layout
     from podlite.runtime.network.interface import PodNetwork
 
 
-def reap_orphans(options: NodeOptions, network: PodNetwork, cgroups: Cgroups | None) -> list[str]:
-    """Tears down every pod without an owner; returns them as `namespace/name`. Blocking. Problems are logged."""
-    made: dict[str, PodNetwork] = {network.name: network}
+def reap_orphans(
+    options: NodeOptions,
+    network: PodNetwork | None = None,
+    cgroups: Cgroups | None = None,
+    *,
+    only: Collection[str] | None = None,
+) -> list[str]:
+    """Tears down every pod without an owner but the kept ones; returns them as `namespace/name`. Problems are logged.
+
+    With `only`, the pods with these UIDs and no others, kept or not; those that have an owner stay all the same.
+    `network` and `cgroups` are the caller's, if it has them open already.
+    """
+    made: dict[str, PodNetwork] = {} if network is None else {network.name: network}
 
     def networks(name: str) -> PodNetwork | None:
         if name not in made:
@@ -34,12 +54,14 @@ def reap_orphans(options: NodeOptions, network: PodNetwork, cgroups: Cgroups | N
                 return None
         return made[name]
 
-    def problem(text: str) -> None:
-        log.warning(text)
-
-    reaper = Reaper(options.layout, networks, ImageStore(options.layout.images_dir), cgroups, problem)
-    reaped = reaper.reap()
-    reaped += [pod for pod in _reap_pods(options, cgroups) if pod not in reaped]
+    reaped: list[str] = []
+    for layout, uids in _by_layout(options, only).items():
+        here = structs.replace(options, layout=layout)
+        used = cgroups if cgroups is not None and layout.cgroup_root == options.layout.cgroup_root else _cgroups(here)
+        reaped += Reaper(layout, networks, ImageStore(layout.images_dir), used, _log_problem).reap(uids)
+        reaped += [pod for pod in _reap_pods(here, used, uids) if pod not in reaped]
+        if used is not None and used is not cgroups:
+            used.close()
     for each in made.values():
         if each is not network:
             each.release_unused()
@@ -47,25 +69,97 @@ def reap_orphans(options: NodeOptions, network: PodNetwork, cgroups: Cgroups | N
     return reaped
 
 
-def _reap_pods(options: NodeOptions, cgroups: Cgroups | None) -> list[str]:
-    """The kubelet side's part: volumes, the pod's cgroup, logs, and its file, last."""
-    reaped = []
+def orphans(options: NodeOptions) -> list[str]:
+    """The UIDs of the pods that `reap_orphans` would tear down, unless a shim turns out to live on."""
+    return [uid for uid in _uids(options) if not _is_kept(options, uid) and not _is_held(options, uid)]
+
+
+def clean_up_pod(options: NodeOptions, uid: str, pod: Pod | None, cgroups: Cgroups | None) -> None:
+    """Removes all that the kubelet side keeps of a pod; idempotent.
+
+    Raises OSError, CgroupError, PodliteError; the pod's file stays then, for another attempt.
+    """
+    remove_pod_directory(kubelet_config(options), uid)
+    if cgroups is not None:
+        for qos in ("Guaranteed", "Burstable", "BestEffort"):
+            path = cgroups.pod_path(qos, uid)
+            cgroups.remove(path)
+            cgroups.remove_empty_parents(path)
+    if pod is not None and not options.keep_logs:
+        meta = pod.metadata
+        shutil.rmtree(f"{options.layout.log_dir}/{meta.namespace}_{meta.name}_{uid}", ignore_errors=True)
+    remove_files(f"{options.layout.pods_dir}/{uid}")
+
+
+def _log_problem(text: str) -> None:
+    log.warning(text)
+
+
+def _cgroups(options: NodeOptions) -> Cgroups | None:
     try:
-        uids = os.listdir(options.layout.pods_dir)
+        return Cgroups.detect(options.layout.cgroup_root)
+    except OSError as error:
+        log.warning("cgroups cannot be used, so none are removed", why=explain(error))
+        return None
+
+
+def _uids(options: NodeOptions) -> list[str]:
+    """The pods in the run directory; later sandboxes of a pod have directories `<uid>.<attempt>`."""
+    try:
+        names = os.listdir(options.layout.pods_dir)
     except FileNotFoundError:
         return []
+    return sorted({name.partition(".")[0] for name in names})
+
+
+def _is_kept(options: NodeOptions, uid: str) -> bool:
+    return os.path.exists(f"{options.layout.pods_dir}/{uid}/{KEPT}")
+
+
+def _is_held(options: NodeOptions, uid: str) -> bool:
+    """Whether a live process has one of the two locks of a pod's directory."""
+    directory = f"{options.layout.pods_dir}/{uid}"
+    if read_holder(directory)[1]:
+        return True
+    if not os.path.exists(f"{directory}/{SANDBOX_LOCK}"):
+        return False
+    lock = FileLock(f"{directory}/{SANDBOX_LOCK}")
+    held = not lock.acquire(wait=False)
+    lock.release()
+    return held
+
+
+def _by_layout(options: NodeOptions, only: Collection[str] | None) -> dict[Layout, set[str]]:
+    """The UIDs to look at, by where their pods keep their files."""
+    found: dict[Layout, set[str]] = {options.layout: set()}
+    for uid in _uids(options):
+        if uid not in only if only is not None else _is_kept(options, uid):
+            continue
+        holder, _ = read_holder(f"{options.layout.pods_dir}/{uid}")
+        layout = options.layout
+        if holder.state_dir:
+            layout = structs.replace(
+                layout, state_dir=holder.state_dir, log_dir=holder.log_dir, cgroup_root=holder.cgroup_root
+            )
+        found.setdefault(layout, set()).add(uid)
+    return found
+
+
+def _reap_pods(options: NodeOptions, cgroups: Cgroups | None, uids: Collection[str]) -> list[str]:
+    """The kubelet side's part: volumes, the pod's cgroup, logs, and its file, last."""
+    reaped = []
     for uid in uids:
         directory = f"{options.layout.pods_dir}/{uid}"
-        if not os.path.exists(f"{directory}/{POD_LOCK}") or os.path.exists(f"{directory}/{RECORD}"):
+        if not os.path.exists(f"{directory}/{LOCK}") or _has_record(options, uid):
             continue
-        lock = FileLock(f"{directory}/{POD_LOCK}")
+        lock = FileLock(f"{directory}/{LOCK}")
         try:
             if not lock.acquire(wait=False):
                 continue
         except FileNotFoundError:
             continue
         try:
-            pod = read_pod(f"{directory}/{POD_JSON}")
+            pod = read_pod(f"{directory}/{NAME}")
         except (OSError, ValueError):
             pod = None
         try:
@@ -79,31 +173,8 @@ def _reap_pods(options: NodeOptions, cgroups: Cgroups | None) -> list[str]:
     return reaped
 
 
-def clean_up_pod(options: NodeOptions, uid: str, pod: Pod | None, cgroups: Cgroups | None) -> None:
-    """Removes all that the kubelet side keeps of a pod; idempotent. Blocking.
-
-    Raises OSError, CgroupError, PodliteError; the pod's file stays then, for another attempt.
-    """
-    from podlite.agent.node import kubelet_config
-    from podlite.kubelet.pod_files import remove_pod_directory
-
-    config = kubelet_config(options)
-    remove_pod_directory(config, uid)
-    if cgroups is not None:
-        for qos in ("Guaranteed", "Burstable", "BestEffort"):
-            path = cgroups.pod_path(qos, uid)
-            cgroups.remove(path)
-            cgroups.remove_empty_parents(path)
-    if pod is not None and not options.keep_logs:
-        meta = pod.metadata
-        shutil.rmtree(f"{options.layout.log_dir}/{meta.namespace}_{meta.name}_{uid}", ignore_errors=True)
-    directory = f"{options.layout.pods_dir}/{uid}"
-    for name in (POD_JSON, f".{POD_JSON}", POD_LOCK):
-        try:
-            os.unlink(f"{directory}/{name}")
-        except FileNotFoundError:
-            pass
-    try:
-        os.rmdir(directory)
-    except OSError:
-        pass
+def _has_record(options: NodeOptions, uid: str) -> bool:
+    """Whether something of the runtime's part is still there, which has to go first."""
+    pods_dir = options.layout.pods_dir
+    names = [name for name in os.listdir(pods_dir) if name.partition(".")[0] == uid]
+    return any(os.path.exists(f"{pods_dir}/{name}/{RECORD}") for name in names)

@@ -32,3 +32,8 @@ def error(text: str, *, hint: str = "") -> None:
 def warning(text: str) -> None:
     """`podlite: warning: TEXT`."""
     print(f"{paint('podlite: warning:', 'yellow', on=wants_colour(2))} {text}", file=sys.stderr)
+
+
+def note(text: str) -> None:
+    """A remark that belongs to no output."""
+    print(paint(text, "dim", on=wants_colour(2)), file=sys.stderr)

@@ -12,8 +12,8 @@ from anyio import to_thread
 from podlite import log
 from podlite.kubelet import labels
 from podlite.kubelet.phase import TERMINAL
-from podlite.kubelet.pod_json import read_pods
 from podlite.kubelet.worker_states import WorkerState
+from podlite.kubelet.written_pods import read_pods
 
 if TYPE_CHECKING:
     from podlite.api.pod import Pod

@@ -49,10 +49,10 @@ class Housekeeping:
             (config.evented_relist_period, self.relist),
         ]
 
-    async def run(self) -> None:
-        """Does each duty in its period, until it is cancelled."""
+    async def run(self, began: float) -> None:
+        """Does each duty in its period since `began`, by the monotonic clock, until it is cancelled."""
         clock = self._kubelet.clock
-        due = [(clock.monotonic() + period, index) for index, (period, _) in enumerate(self._duties)]
+        due = [(began + period, index) for index, (period, _) in enumerate(self._duties)]
         while True:
             when, index = min(due)
             await clock.sleep_until(when)

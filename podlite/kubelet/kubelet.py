@@ -174,6 +174,7 @@ class Kubelet:
         finally:
             self._statuses.close()
             self.recorder.close()
+            self._pod_json.close()
 
     # --- pods ---------------------------------------------------------------------------------
 
@@ -268,6 +269,13 @@ class Kubelet:
             self._statuses.set_spec(record.pod)
         record.keep_logs = record.keep_logs or keep_logs
         self._workers.terminate(record, grace)
+
+    async def stop_pod(self, uid: str, grace_period_seconds: int | None = None) -> None:
+        """Asks for the end of a pod, and returns; what is left of it is kept: containers, logs, status.
+
+        The grace period is as for `delete_pod`. Raises PodNotFound.
+        """
+        self._workers.terminate(self._record(uid), grace_period_seconds)
 
     async def evict_pod(self, uid: str, message: str, reason: str = "Evicted", grace_period_seconds: int = 1) -> None:
         """Ends a pod that the machine cannot bear any more; it is Failed, and kept. Raises PodNotFound."""
@@ -433,10 +441,11 @@ class Kubelet:
 
     async def _keep_house(self) -> None:
         # Everything it does comes later than most runs last: it is imported then.
+        began = self.clock.monotonic()
         await self.clock.sleep(min(self.config.container_log_monitor_interval, self.config.container_gc_period))
         from podlite.kubelet.housekeeping import Housekeeping
 
-        await Housekeeping(self, self._workers, self._pleg, self._parts).run()
+        await Housekeeping(self, self._workers, self._pleg, self._parts).run(began)
 
 
 def new_uid() -> str:

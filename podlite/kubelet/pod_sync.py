@@ -136,13 +136,14 @@ class PodSyncer:
         """Removes what is left of the pod: sandboxes, containers, directories, logs. Raises CRIError, KubeletError."""
         with step("pod.cleanup", pod=labels.pod_name(record.pod)):
             runtime = self._pleg.get(record.uid)
-            await self._parts.forget_record_file(record)
             for sandbox in runtime.sandboxes:
                 try:
                     await self._runtime.remove_pod_sandbox(sandbox.id)
                 except NotFoundError:
                     pass
             await self._parts.remove_directories(record)
+            # Last: as long as anything is left, others see the pod, and whoever finds it orphaned removes the rest.
+            await self._parts.forget_record_file(record)
         record.last = self._statuses.pod(record.uid)
         self._images.forget(record.uid)
         self._starter.forget(record.uid)

@@ -79,7 +79,8 @@ def generate_api_pod_status(
     apply_init_probes(facts, inits)
     others = [each for each in before.conditions if each.type not in conditions.OWNED]
     found = conditions.pod_conditions(pod, runtime, by_name, phase, others)
-    pod_ips = _pod_ips(pod, runtime, config)
+    # A stopped sandbox has no address any more, but the pod is known by the one it had.
+    pod_ips = _pod_ips(pod, runtime, config) or [each.ip for each in before.pod_ips]
     return PodStatus(
         observed_generation=max(pod.metadata.generation, before.observed_generation),
         phase=phase,

@@ -39,7 +39,6 @@ DEFAULT_RULES = (
     DeviceRule("c", 1, 8, "rwm"),  # random
     DeviceRule("c", 1, 9, "rwm"),  # urandom
     DeviceRule("c", 5, 0, "rwm"),  # tty
-    DeviceRule("c", 5, 1, "rwm"),  # console
     DeviceRule("c", 5, 2, "rwm"),  # ptmx
     DeviceRule("c", 136, WILDCARD, "rwm"),  # pts/*
     DeviceRule("c", 10, 200, "rwm"),  # net/tun

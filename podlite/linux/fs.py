@@ -89,16 +89,17 @@ def sync_directory(path: str) -> None:
         os.close(fd)
 
 
-def lock_file(path: str, *, shared: bool = False, wait: bool = True) -> int | None:
+def lock_file(path: str, *, shared: bool = False, wait: bool = True, create: bool = True) -> int | None:
     """Locks a file with flock(2), made where it is missing, and returns the fd; closing it releases the lock.
 
-    With `wait` False the result is None when somebody else holds it. Every call opens the file anew, so the
+    With `wait` False the result is None when somebody else holds it; without `create` a missing file is an
+    error. Every call opens the file anew, so the
     lock also holds between the threads of one process, and close-on-exec, so that no child inherits it.
     A lock file may be unlinked by who holds it: the lock is then taken on its successor.
     """
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, operation)
             if os.fstat(fd).st_nlink:

@@ -24,56 +24,73 @@ def open_in_root(root_fd: int, path: str, flags: int, *, mode: int = 0, symlinks
     return openat2(root_fd, path.lstrip("/") or ".", flags, mode=mode, resolve=resolve)
 
 
-def make_dirs(root_fd: int, path: str, *, mode: int = 0o755, symlinks: bool = True) -> int:
+# As many as the kernel follows in one path (path_resolution(7)).
+_LINKS = 40
+
+
+def make_dirs(root_fd: int, path: str, *, mode: int = 0o755, symlinks: bool = True, _left: int = _LINKS) -> int:
     """An O_PATH fd of the directory `path` below the root, which is made, with its parents, where it is missing.
 
-    A dangling symbolic link on the way raises FileExistsError. The caller closes the fd.
+    A link that leads nowhere is followed, below the root, and what it leads to is made. The caller closes the fd.
+    Raises OSError: ELOOP for too many links, and for any one if `symlinks` is False.
     """
     try:
         return open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY, symlinks=symlinks)
     except FileNotFoundError:
         pass
     parent, _, name = path.rstrip("/").rpartition("/")
-    parent_fd = make_dirs(root_fd, parent, mode=mode, symlinks=symlinks)
+    parent_fd = make_dirs(root_fd, parent, mode=mode, symlinks=symlinks, _left=_left)
     try:
+        if name in (".", ".."):
+            return open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY, symlinks=symlinks)
         try:
             os.mkdir(name, mode, dir_fd=parent_fd)
         except FileExistsError:
-            # Somebody else made it meanwhile, or it is a dangling link: the open below tells which.
-            pass
+            # Somebody else made it meanwhile, or there is a link that leads nowhere.
+            beyond = _beyond_link(parent_fd, parent, name, symlinks=symlinks, left=_left)
+            if beyond:
+                return make_dirs(root_fd, beyond, mode=mode, _left=_left - 1)
         return open_in_root(parent_fd, name, os.O_PATH | os.O_DIRECTORY, symlinks=False)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise FileExistsError(errno.EEXIST, "a symbolic link that leads nowhere is in the way", path) from None
-        raise
     finally:
         os.close(parent_fd)
 
 
-def make_file(root_fd: int, path: str, *, mode: int = 0o644, symlinks: bool = True) -> int:
+def make_file(root_fd: int, path: str, *, mode: int = 0o644, symlinks: bool = True, _left: int = _LINKS) -> int:
     """An O_PATH fd of `path` below the root, made as an empty file, with its parents, where it is missing.
 
-    The caller closes the fd.
+    As `make_dirs`.
     """
     try:
         return open_in_root(root_fd, path, os.O_PATH, symlinks=symlinks)
     except FileNotFoundError:
         pass
     parent, _, name = path.rstrip("/").rpartition("/")
-    parent_fd = make_dirs(root_fd, parent, symlinks=symlinks)
+    parent_fd = make_dirs(root_fd, parent, symlinks=symlinks, _left=_left)
     try:
         try:
             # O_EXCL never follows a symbolic link in the last component.
             os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, mode, dir_fd=parent_fd))
         except FileExistsError:
-            pass
+            beyond = _beyond_link(parent_fd, parent, name, symlinks=symlinks, left=_left)
+            if beyond:
+                return make_file(root_fd, beyond, mode=mode, _left=_left - 1)
         return open_in_root(parent_fd, name, os.O_PATH, symlinks=False)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise FileExistsError(errno.EEXIST, "a symbolic link that leads nowhere is in the way", path) from None
-        raise
     finally:
         os.close(parent_fd)
+
+
+def _beyond_link(parent_fd: int, parent: str, name: str, *, symlinks: bool, left: int) -> str:
+    """The path that the link `name` stands for, for the kernel to resolve below the root; "" if it is no link."""
+    try:
+        target = os.readlink(name, dir_fd=parent_fd)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return ""
+        raise
+    if not symlinks or not left:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), f"{parent}/{name}")
+    # Not normalised: `..` after a link is the kernel's to work out.
+    return target if target.startswith("/") else f"{parent}/{target}"
 
 
 def is_directory(fd: int) -> bool:

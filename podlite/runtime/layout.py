@@ -50,6 +50,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.state_dir}/cache"
 
 
+def is_pod_file(name: str) -> bool:
+    """Whether a file in a pod's directory is the kubelet side's, which goes with the pod, not with the sandbox."""
+    return name.startswith(("pod.", ".pod."))
+
+
 def netns_name(sandbox_id: str) -> str:
     """`cni-` and the sandbox id in the form of a UUID, as containerd's pins are called."""
     x = sandbox_id

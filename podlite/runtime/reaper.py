@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from podlite.linux.fs import remove_tree
 from podlite.runtime.image.store import ImageStore
 from podlite.runtime.journal import FILE as RECORD
 from podlite.runtime.journal import Entry, load
-from podlite.runtime.layout import Layout
+from podlite.runtime.layout import Layout, is_pod_file
 from podlite.runtime.locks import FileLock
 from podlite.runtime.network.interface import PodNetwork
 from podlite.runtime.sandbox.run import LOCK
@@ -31,8 +31,8 @@ from podlite.steps import step
 
 # A shim whose owner was killed ends its containers, and itself, at once.
 SHIM_SECONDS = 5.0
-# A pod's files of the kubelet side lie in the same directory; its own lock says whether they are in use.
-POD_LOCK = "pod.lock"
+# The kubelet side's mark in a pod's directory: the pod is over, and is kept although nobody holds its locks.
+POD_KEPT = "pod.kept"
 
 
 class Orphan:
@@ -84,10 +84,13 @@ class Reaper:
         self._cgroups = cgroups
         self._problem = problem
 
-    def reap(self) -> list[str]:
-        """Tears down every orphan; returns the pods (`namespace/name`) that were. Raises nothing: see `problem`."""
+    def reap(self, only: Collection[str] | None = None) -> list[str]:
+        """Tears down every orphan; returns the pods (`namespace/name`) that were. Raises nothing: see `problem`.
+
+        With `only`, the sandboxes of these pods (UIDs) and no others, also where the pods are kept.
+        """
         reaped = []
-        for orphan in self.orphans():
+        for orphan in self.orphans(only):
             try:
                 with step("reap.orphans", pod=orphan.pod):
                     if self._tear_down(orphan):
@@ -111,13 +114,16 @@ class Reaper:
                 except OSError as error:
                     self._problem(f"the containers' files of an earlier boot stay: {explain(error)}")
 
-    def orphans(self) -> Iterator[Orphan]:
-        """The sandboxes without an owner, each locked by us; the receiver releases the lock."""
+    def orphans(self, only: Collection[str] | None = None) -> Iterator[Orphan]:
+        """The sandboxes without an owner, each locked by us; the receiver releases the lock. `only` as for `reap`."""
         try:
             names = os.listdir(self._layout.pods_dir)
         except FileNotFoundError:
             return
         for name in names:
+            uid = name.partition(".")[0]
+            if uid not in only if only is not None else os.path.exists(f"{self._layout.pods_dir}/{uid}/{POD_KEPT}"):
+                continue
             directory = f"{self._layout.pods_dir}/{name}"
             orphan = self._orphan(directory)
             if orphan is not None:
@@ -228,7 +234,7 @@ def _remove_tree(path: str) -> None:
 def _remove_directory(directory: str) -> None:
     """The sandbox's files, the record last; the kubelet side's stay."""
     for name in sorted(os.listdir(directory), key=lambda each: each == RECORD):
-        if name not in ("pod.json", POD_LOCK):
+        if not is_pod_file(name):
             try:
                 os.unlink(f"{directory}/{name}")
             except FileNotFoundError:

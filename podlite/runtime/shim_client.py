@@ -57,7 +57,15 @@ class ShimClient:
         tasks.start_soon(self._serve, name=f"shim {self._ids.get('pod', '')}")
 
     async def _serve(self) -> None:
-        await self._channel.serve()
+        try:
+            # Not ended by the cancellation of whoever opened the runtime: his clean-up needs the answers. It ends
+            # with the channel.
+            with anyio.CancelScope(shield=True):
+                await self._channel.serve()
+        finally:
+            self._lost()
+
+    def _lost(self) -> None:
         if not self._ready.done():
             self._ready.set_exception(UnavailableError("the pod's shim ended before it was ready"))
             self._ready.exception()

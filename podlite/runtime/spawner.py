@@ -81,7 +81,9 @@ class Spawner:
             raise SpawnerError(f"the spawner speaks version {message['version']} of the protocol, not {VERSION}")
 
     async def _serve(self, channel: Channel, ready: asyncio.Future[Message]) -> None:
-        await channel.serve()
+        # Ends with the channel, not with the cancellation of whoever opened the runtime.
+        with anyio.CancelScope(shield=True):
+            await channel.serve()
         if not ready.done():
             ready.set_exception(
                 SpawnerError(

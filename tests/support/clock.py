@@ -70,8 +70,21 @@ class FakeClock:
 async def settle() -> None:
     """Lets every task run until all wait for something: for time, for each other, or for a test.
 
-    Work on other threads is waited for too.
+    Work on other threads is waited for too. For one task at a time: two would wait for each other.
     """
+    global _settling
+    assert not _settling, "only one task can let the others settle"
+    _settling = True
+    try:
+        await _settle()
+    finally:
+        _settling = False
+
+
+_settling = False
+
+
+async def _settle() -> None:
     limiter = anyio.to_thread.current_default_thread_limiter()
     quiet = 0
     while quiet < 3:

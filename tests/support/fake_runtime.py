@@ -173,7 +173,8 @@ class FakeRuntime:
 
     def lose_subscribers(self) -> None:
         """Breaks every event stream."""
-        for each in self._subscribers:
+        lost, self._subscribers = self._subscribers, []
+        for each in lost:
             each.close()
 
     def names_of(self, call: str) -> list[str]:
@@ -273,6 +274,7 @@ class FakeRuntime:
             raise FailedPreconditionError(f"container {container_id} is not in the created state")
         container.status.state = ContainerState.CONTAINER_RUNNING
         container.status.started_at = self._now()
+        _touch(container.status.log_path)
         self._publish(container.sandbox, container_id, ContainerEventType.CONTAINER_STARTED_EVENT)
         if container.program.seconds is not None:
             self._tasks.start_soon(self._run, container, container.program.seconds)
@@ -333,7 +335,7 @@ class FakeRuntime:
 
     async def reopen_container_log(self, container_id: str) -> None:
         await self._called("reopen_container_log", self._find(container_id).config.metadata.name)
-        os.close(os.open(self._find(container_id).status.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        _touch(self._find(container_id).status.log_path)
         self.reopened.append(container_id)
 
     async def exec_sync(self, container_id: str, cmd: list[str], timeout: float = 0) -> ExecSyncResult:
@@ -364,7 +366,8 @@ class FakeRuntime:
             with receive:
                 yield receive
         finally:
-            self._subscribers.remove(send)
+            if send in self._subscribers:
+                self._subscribers.remove(send)
             send.close()
 
     # --- within ------------------------------------------------------------------------------
@@ -497,6 +500,11 @@ class NoCgroups:
 
 def _matches(selector: dict[str, str], labels: dict[str, str]) -> bool:
     return all(labels.get(key) == value for key, value in selector.items())
+
+
+def _touch(path: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
 
 
 def _copy(message: Any) -> Any:

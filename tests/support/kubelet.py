@@ -18,11 +18,14 @@ from tests.support.fake_runtime import FakeImages, FakeRuntime, NoCgroups
 class Bench:
     """All that a test needs: `kubelet`, `runtime`, `images`, `clock`."""
 
-    def __init__(self, clock: FakeClock, runtime: FakeRuntime, images: FakeImages, kubelet: Kubelet) -> None:
+    def __init__(
+        self, clock: FakeClock, runtime: FakeRuntime, images: FakeImages, tmp_path: Any, **config: Any
+    ) -> None:
         self.clock = clock
         self.runtime = runtime
         self.images = images
-        self.kubelet = kubelet
+        cgroups: Any = NoCgroups()
+        self.kubelet = Kubelet(runtime, images, test_config(tmp_path, **config), clock=clock, cgroups=cgroups)
 
     async def run(self, pod: Pod, *objects: Any) -> str:
         """Adds the pod and lets it get as far as it gets without time passing; returns its UID."""
@@ -79,7 +82,6 @@ async def a_bench(tmp_path: Any, *, evented: bool = True, **fields: Any) -> Asyn
     clock = FakeClock()
     images = FakeImages(clock, "img:1", "img:2")
     async with FakeRuntime(clock, evented=evented) as runtime:
-        config = test_config(tmp_path, **fields)
-        cgroups: Any = NoCgroups()
-        async with Kubelet(runtime, images, config, clock=clock, cgroups=cgroups) as kubelet:
-            yield Bench(clock, runtime, images, kubelet)
+        bench = Bench(clock, runtime, images, tmp_path, **fields)
+        async with bench.kubelet:
+            yield bench

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from podlite.kubelet.gotime import duration
 from podlite.kubelet.prober.http_client import endpoint
@@ -41,6 +42,10 @@ async def probe_grpc(host: str, port: int, service: str, timeout: float) -> Outc
                 status = await check(service)
             except grpc.aio.AioRpcError as error:
                 return Outcome(Verdict.FAILURE, _failure(grpc, error))
+            except anyio.get_cancelled_exc_class():
+                # grpcio raises one of its own, which the scope that was cancelled would not know again.
+                await anyio.lowlevel.checkpoint_if_cancelled()
+                raise
     if scope.cancelled_caught:
         text = f'timeout: failed to connect service "{address}" within {duration(timeout)}: context deadline exceeded'
         if connected:

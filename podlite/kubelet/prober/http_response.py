@@ -59,7 +59,9 @@ class Response:
     @property
     def body(self) -> bytes:
         """The first 10 KiB of the body, as far as it has come."""
-        return dechunk(self._body)[0][:MAX_BODY] if self.chunked else self._body[:MAX_BODY]
+        if self.chunked:
+            return dechunk(self._body)[0][:MAX_BODY]
+        return self._body[: MAX_BODY if self._length < 0 else min(self._length, MAX_BODY)]
 
     def _unfinished(self, data: bytes) -> None:
         start = self._data[:8]

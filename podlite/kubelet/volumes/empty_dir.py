@@ -7,11 +7,10 @@ Source: pkg/volume/emptydir/empty_dir.go, Kubernetes 1.36.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from podlite.kubelet.types import KubeletError
-from podlite.kubelet.volumes import layout
+from podlite.kubelet.volumes import layout, tmpfs
 from podlite.kubelet.volumes.context import make_directory, memory_directory, set_group_once
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def _mount_huge_pages(context: Context, directory: str, medium: str) -> bool:
     from podlite.kubelet.resources import hugepage_size
     from podlite.linux.syscalls import mount
 
-    if os.stat(directory).st_dev != os.stat(os.path.dirname(directory)).st_dev:
+    if tmpfs.is_mounted(directory):
         return False
     spec = context.pod.spec
     requested = {

@@ -1,4 +1,4 @@
-"""Directories in memory: what secrets and emptyDirs with medium Memory lie in."""
+"""Directories in memory: what secrets and emptyDirs with medium Memory or HugePages lie in."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import os
 from podlite import log
 from podlite.linux.syscalls import MNT_DETACH, TMPFS_MAGIC, UMOUNT_NOFOLLOW, filesystem_type, mount, umount2
 
+# include/uapi/linux/magic.h
+_HUGETLBFS_MAGIC = 0x958458F6
+_IN_MEMORY = (TMPFS_MAGIC, _HUGETLBFS_MAGIC)
+
 # None until it is tried: Linux 6.4 has the option, and only the first user namespace may use it.
 _noswap: bool | None = None
 _warned = False
 
 
 def is_mounted(directory: str) -> bool:
-    """Whether a tmpfs of its own is mounted on the directory. Raises OSError, FileNotFoundError among them."""
+    """Whether a filesystem in memory is mounted on the directory. Raises OSError, FileNotFoundError among them."""
     fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if os.fstat(fd).st_dev == os.stat("..", dir_fd=fd).st_dev:
             return False
-        return filesystem_type(fd) == TMPFS_MAGIC
+        return filesystem_type(fd) in _IN_MEMORY
     finally:
         os.close(fd)
 
@@ -49,7 +53,7 @@ def mount_tmpfs(directory: str, size: int) -> bool:
 
 
 def unmount(directory: str) -> None:
-    """Takes a tmpfs off a directory, with what is in it; idempotent. Raises OSError."""
+    """Takes what is mounted in memory off a directory, with what is in it; idempotent. Raises OSError."""
     try:
         while is_mounted(directory):
             # What a dying process still has open goes when it does.

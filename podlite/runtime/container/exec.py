@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # What ExecSync keeps of each stream, as containerd and CRI-O do.
 EXEC_SYNC_LIMIT = 16 * 1024 * 1024
+# A shim answers at once, if it answers at all.
+_KILL_SECONDS = 10.0
 
 
 class ShimExec:
@@ -108,9 +110,11 @@ async def exec_in(
         with step("exec.start", container_id=container_id):
             message = {"container": container_id, "argv": cmd, "tty": tty, "stdio": stdio, **(process or {})}
             _, received, exited = await shim.exec(id, message, theirs)
-    except BaseException:
+    except BaseException as error:
         for fd in ours.values():
             os.close(fd)
+        if not isinstance(error, Exception):
+            await _kill_cancelled(shim, id)
         raise
     finally:
         for fd in theirs:
@@ -133,6 +137,15 @@ async def exec_in(
     return result
 
 
+async def _kill_cancelled(shim: ShimClient, id: str) -> None:
+    """The request is on its way: what it has started, or will, has nobody any more who would end it."""
+    with anyio.move_on_after(_KILL_SECONDS, shield=True):
+        try:
+            await shim.signal(signal.SIGKILL, exec_id=id)
+        except CRIError:
+            pass
+
+
 async def exec_container(
     runtime: Runtime, container_id: str, cmd: list[str], *, tty: bool, stdin: bool, stdout: bool, stderr: bool
 ) -> ShimExec:
@@ -149,18 +162,18 @@ async def exec_container(
 async def exec_sync(runtime: Runtime, container_id: str, cmd: list[str], timeout: float) -> ExecSyncResult:
     """See RuntimeService.exec_sync."""
     output = {"stdout": bytearray(), "stderr": bytearray()}
-    process = await exec_container(runtime, container_id, cmd, tty=False, stdin=False, stdout=True, stderr=True)
-    async with process:
-        with anyio.move_on_after(timeout if timeout > 0 else None) as scope:
-            async with anyio.create_task_group() as tasks:
-                for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
-                    assert stream is not None
-                    tasks.start_soon(_collect, stream, output[name])
-                code = await process.wait()
-                # A process that it left behind may hold the pipes open for as long as the container runs.
-                tasks.cancel_scope.deadline = anyio.current_time() + 1
-        if scope.cancelled_caught:
-            raise DeadlineExceededError(f"{cmd[0]} in container {container_id[:12]} took longer than {timeout:g} s")
+    # The start is in it: somebody in the container may stop the process before it has executed anything.
+    with anyio.move_on_after(timeout if timeout > 0 else None) as scope:
+        process = await exec_container(runtime, container_id, cmd, tty=False, stdin=False, stdout=True, stderr=True)
+        async with process, anyio.create_task_group() as tasks:
+            for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
+                assert stream is not None
+                tasks.start_soon(_collect, stream, output[name])
+            code = await process.wait()
+            # A process that it left behind may hold the pipes open for as long as the container runs.
+            tasks.cancel_scope.deadline = anyio.current_time() + 1
+    if scope.cancelled_caught:
+        raise DeadlineExceededError(f"{cmd[0]} in container {container_id[:12]} took longer than {timeout:g} s")
     return ExecSyncResult(stdout=bytes(output["stdout"]), stderr=bytes(output["stderr"]), exit_code=code)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from anyio import to_thread
 
 from podlite import log, steps
-from podlite.cri.errors import CRIError, FailedPreconditionError, StartError
+from podlite.cri.errors import CRIError, FailedPreconditionError, InvalidArgumentError, StartError
 from podlite.cri.types import NamespaceMode, ProfileType, SecurityProfile
 from podlite.linux import capabilities
 from podlite.linux.syscalls import (
@@ -24,6 +24,7 @@ from podlite.linux.syscalls import (
 )
 from podlite.runtime.container import mounts as mount_plan
 from podlite.runtime.container.process import command_line, environment, security_context
+from podlite.runtime.container.streams import ContainerStreams
 from podlite.runtime.store import CREATED, EXITED, RUNNING, STARTING, Container
 from podlite.steps import step
 
@@ -38,6 +39,35 @@ START_ERROR_CODE = 128
 
 async def start_container(runtime: Runtime, container_id: str) -> None:
     """See RuntimeService.start_container."""
+    await _start(runtime, container_id, {})
+
+
+async def start_with_streams(runtime: Runtime, container_id: str) -> ContainerStreams:
+    """Starts a created container with its standard streams connected to the caller instead of to a log.
+
+    Not a call of CRI, where a container's output goes to its log: for podlite as a library. Raises as
+    `start_container`; a terminal (`tty`) is not possible.
+    """
+    config = runtime.store.container(container_id).config
+    if config.tty:
+        raise InvalidArgumentError("a container that is started with streams cannot have a terminal")
+    ours: dict[str, int] = {}
+    theirs: dict[str, int] = {}
+    try:
+        for name in ("stdin", "stdout", "stderr"):
+            if name != "stdin" or config.stdin:
+                read, write = os.pipe2(os.O_CLOEXEC)
+                theirs[name], ours[name] = (read, write) if name == "stdin" else (write, read)
+        await _start(runtime, container_id, theirs)
+    except BaseException:
+        _close(list(ours.values()))
+        raise
+    finally:
+        _close(list(theirs.values()))
+    return ContainerStreams(runtime, container_id, ours)
+
+
+async def _start(runtime: Runtime, container_id: str, stdio: dict[str, int]) -> None:
     container = runtime.store.container(container_id)
     sandbox = runtime.store.ready_sandbox(container.sandbox.id)
     if container.state != CREATED or container.removing:
@@ -49,9 +79,10 @@ async def start_container(runtime: Runtime, container_id: str) -> None:
     try:
         with step("container.start", **container.ids):
             message, fds = await to_thread.run_sync(_prepare, runtime, container)
+            message["stdio"] = {name: len(fds) + index for index, name in enumerate(stdio)}
             try:
                 assert sandbox.shim is not None
-                answer = await sandbox.shim.start(message, fds)
+                answer = await sandbox.shim.start(message, [*fds, *stdio.values()])
             finally:
                 _close(fds)
     except Exception as error:

@@ -11,18 +11,28 @@ from podlite.runtime.store import Sandbox
 
 def write_files(sandbox: Sandbox, directory_fd: int) -> None:
     """Writes the files into the sandbox's directory. Blocking. Raises OSError."""
+    on_host = sandbox.namespaces.network == NamespaceMode.NODE
+    hostname = os.uname().nodename if on_host else sandbox.config.hostname
     _write(directory_fd, "resolv.conf", resolv_conf(sandbox.config.dns_config).encode())
-    if sandbox.namespaces.network == NamespaceMode.NODE:
-        return
-    _write(directory_fd, "hostname", sandbox.config.hostname.encode() + b"\n")
+    _write(directory_fd, "hostname", hostname.encode() + b"\n")
+    _write(directory_fd, "hosts", _hosts())
 
 
 def sandbox_files(sandbox: Sandbox) -> dict[str, str]:
-    """Path in the container → path on the host. The kubelet's own hosts file comes as a mount of the container."""
-    files = {"/etc/resolv.conf": f"{sandbox.directory}/resolv.conf"}
-    if sandbox.namespaces.network == NamespaceMode.NODE:
-        return {**files, "/etc/hostname": "/etc/hostname", "/etc/hosts": "/etc/hosts"}
-    return {**files, "/etc/hostname": f"{sandbox.directory}/hostname", "/etc/hosts": "/etc/hosts"}
+    """Path in the container → path on the host. The kubelet's own hosts file comes as a mount of the container.
+
+    Copies, all of them: a container may write to what it is given, as root.
+    """
+    return {f"/etc/{name}": f"{sandbox.directory}/{name}" for name in ("resolv.conf", "hostname", "hosts")}
+
+
+def _hosts() -> bytes:
+    """The host's own, as containerd has it."""
+    try:
+        with open("/etc/hosts", "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b"127.0.0.1\tlocalhost\n::1\tlocalhost\n"
 
 
 def _write(directory_fd: int, name: str, content: bytes) -> None:

@@ -11,6 +11,7 @@ from podlite.cri.errors import CRIError
 from podlite.errors import explain
 from podlite.runtime.container.remove import remove as remove_container
 from podlite.runtime.journal import FILE as RECORD
+from podlite.runtime.layout import is_pod_file
 from podlite.runtime.store import Sandbox
 from podlite.steps import step
 
@@ -49,9 +50,8 @@ def remove_directory(sandbox: Sandbox) -> None:
         names = os.listdir(sandbox.directory)
     except FileNotFoundError:
         names = []
-    # What is the kubelet's in there (pod.json) goes with the pod, not with the sandbox.
     for name in sorted(names, key=lambda each: each == RECORD):
-        if name != "pod.json":
+        if not is_pod_file(name):
             _unlink(f"{sandbox.directory}/{name}")
     try:
         os.rmdir(sandbox.directory)

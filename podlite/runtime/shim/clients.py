@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # What may wait for a peer that does not read; one further behind than this is cut off.
 _QUEUE = 1000
+_QUEUED_FDS = 100
 
 
 class Client:
@@ -55,10 +56,14 @@ class Client:
             except OSError:
                 self.close()
                 return
-        if len(self._queue) >= _QUEUE:
+        if len(self._queue) >= _QUEUE or (fds and sum(len(each) for _, each in self._queue) >= _QUEUED_FDS):
             self.close()
             return
-        self._queue.append((message, [os.dup(fd) for fd in fds or []]))
+        try:
+            self._queue.append((message, [os.dup(fd) for fd in fds or []]))
+        except OSError:
+            self.close()
+            return
         self.loop.change(self.sock.fileno(), READ | WRITE)
 
     def _ready(self, events: int) -> None:

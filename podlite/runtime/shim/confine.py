@@ -15,13 +15,15 @@ import signal
 from podlite.linux.capabilities import drop_bounding, set_ambient
 from podlite.linux.seccomp_load import load_filter
 from podlite.linux.syscalls import (
-    CLOSE_RANGE_CLOEXEC,
+    AT_FDCWD,
+    PR_SET_DUMPABLE,
     PR_SET_KEEPCAPS,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
+    RESOLVE_NO_MAGICLINKS,
     capset,
-    close_range,
     keyctl_join_session_keyring,
+    openat2,
     prctl,
 )
 
@@ -61,17 +63,20 @@ def confine(process: Process, seccomp_program: bytes) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.EPERM, errno.EDQUOT):
             raise
+    os.umask(0o022)
     capabilities = process["caps"]
     drop_bounding(capabilities["bounding"])
-    if seccomp_program and not process["no_new_privs"]:
-        load_filter(seccomp_program)
     change_directory = process["cwd"]
     entered = _change_directory(change_directory, last=False)
+    if seccomp_program and not process["no_new_privs"]:
+        load_filter(seccomp_program)
     prctl(PR_SET_KEEPCAPS, 1)
     os.setgroups(process["groups"])
     os.setresgid(process["gid"], process["gid"], process["gid"])
     os.setresuid(process["uid"], process["uid"], process["uid"])
     prctl(PR_SET_KEEPCAPS, 0)
+    # The change of user makes it what fs.suid_dumpable says, which an administrator may have made 1 (proc(5)).
+    prctl(PR_SET_DUMPABLE, 0)
     capset(capabilities["effective"], capabilities["permitted"], capabilities["inheritable"])
     if capabilities["ambient"]:
         set_ambient(capabilities["ambient"])
@@ -90,9 +95,16 @@ def confine(process: Process, seccomp_program: bytes) -> None:
 
 
 def _change_directory(path: str, *, last: bool) -> bool:
-    """Once with root's rights, and where they are of no use (a squashing NFS), again with the user's."""
+    """Once with root's rights, and where they are of no use (a squashing NFS), again with the user's.
+
+    Never through /proc/PID/fd, root or cwd: those lead out of the container (CVE-2024-21626).
+    """
     try:
-        os.chdir(path)
+        directory = openat2(AT_FDCWD, path, os.O_PATH | os.O_DIRECTORY, resolve=RESOLVE_NO_MAGICLINKS)
+        try:
+            os.fchdir(directory)
+        finally:
+            os.close(directory)
     except PermissionError:
         if last:
             raise
@@ -102,9 +114,11 @@ def _change_directory(path: str, *, last: bool) -> bool:
 
 def execute(argv: list[str], env: dict[str, str]) -> NoReturn:
     """execve(2) of `argv`, looked up in the PATH of `env`. Raises ExecFailure, or OSError for what is not the
-    program's fault."""
-    os.umask(0o022)
-    close_range(3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
+    program's fault.
+
+    No descriptor of a directory may be open: close-on-exec ones are not closed yet while the kernel looks for
+    the program, which /proc/self/fd/N/../bin/x would find on the host (CVE-2024-21626).
+    """
     name = argv[0]
     if not name:
         raise ExecFailure('exec: "": executable file not found in $PATH', 127)

@@ -28,6 +28,8 @@ _TURN = 16
 _DRAIN = 128
 # What an attached client may lag behind before it is cut off; the container never waits for it.
 ATTACH_BUFFER = 1 << 20
+# Clients of one stream: each costs a descriptor, and without descriptors a shim can do nothing for its pod.
+ATTACHMENTS = 64
 
 
 class Output:
@@ -44,16 +46,19 @@ class Output:
 class Attachment:
     """A client's pipe that gets a copy of an output stream; what it does not take waits up to ATTACH_BUFFER."""
 
-    __slots__ = ("buffer", "fd", "loop")
+    __slots__ = ("buffer", "ending", "fd", "loop")
 
     def __init__(self, fd: int, loop: Loop) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
         self.loop = loop
         self.buffer = b""
+        self.ending = False
 
     def push(self, chunk: bytes) -> bool:
         """False when the client is gone or too slow; it is closed then."""
+        if self.fd < 0:
+            return False
         if self.buffer:
             self.buffer += chunk
             if len(self.buffer) > ATTACH_BUFFER:
@@ -61,15 +66,17 @@ class Attachment:
                 return False
             return True
         try:
-            written = os.write(self.fd, chunk)
-        except BlockingIOError:
-            written = 0
+            try:
+                written = os.write(self.fd, chunk)
+            except BlockingIOError:
+                written = 0
+            if written < len(chunk):
+                self.loop.watch(self.fd, self._flush, WRITE)
+                self.buffer = chunk[written:]
         except OSError:
+            # The client is gone, or it passed what cannot be waited for.
             self.close()
             return False
-        if written < len(chunk):
-            self.buffer = chunk[written:]
-            self.loop.watch(self.fd, self._flush, WRITE)
         return True
 
     def _flush(self, events: int) -> None:
@@ -83,6 +90,14 @@ class Attachment:
         self.buffer = self.buffer[written:]
         if not self.buffer:
             self.loop.forget(self.fd)
+            if self.ending:
+                self.close()
+
+    def finish(self) -> None:
+        """The output has ended: closes as soon as the client has taken all of it."""
+        self.ending = True
+        if not self.buffer:
+            self.close()
 
     def close(self) -> None:
         """Idempotent."""
@@ -100,6 +115,7 @@ class Container:
         self.process: dict[str, Any] = message["process"]
         self.cgroup: str = message["cgroup"]
         self.cgroups: list[str] = message["cgroups"]
+        self.oom_score_adj: int | None = message["oom_score_adj"]
         self.kill_file: str = message["kill_file"]
         self.oom_file: str = message["oom_file"]
         self.stdin_once: bool = message["stdin_once"]
@@ -158,7 +174,7 @@ class Container:
         if output.fd != self.terminal:
             os.close(output.fd)
         for each in output.attached:
-            each.close()
+            each.finish()
         self.outputs.remove(output)
 
     # --- exit -------------------------------------------------------------------------------

@@ -14,9 +14,11 @@ Nothing may be imported after the change of root: it would come from the image.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
+import stat
 import struct
 import termios
 
@@ -24,6 +26,7 @@ from podlite import steps
 from podlite.linux import mounts
 from podlite.linux.process import set_oom_score_adj
 from podlite.linux.syscalls import (
+    AT_FDCWD,
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -32,7 +35,10 @@ from podlite.linux.syscalls import (
     CLONE_NEWUTS,
     DEVPTS_SUPER_MAGIC,
     PR_SET_DUMPABLE,
+    RESOLVE_NO_SYMLINKS,
+    close_range,
     filesystem_type,
+    openat2,
     prctl,
     setns,
     unshare,
@@ -87,7 +93,7 @@ def run_container(
             os.umask(0)
             rootfs.enter(fds[spec["root"]], spec["mounts"], fds, spec["scratch"], read_only=spec["read_only"])
         step = "container.confine"
-        _finish(spec["process"], stdio, seccomp, spec["ids"])
+        _finish(spec["process"], stdio, channel, seccomp, spec["ids"])
     except BaseException as error:
         _fail(channel, step, error)
 
@@ -95,6 +101,7 @@ def run_container(
 def run_exec(
     process: dict[str, Any],
     cgroups: list[str],
+    oom_score_adj: int | None,
     target_pidfd: int,
     namespaces: int,
     stdio: Stdio,
@@ -112,11 +119,13 @@ def run_exec(
         _begin(channel, {"trace": False})
         os.setsid()
         join_cgroups(cgroups)
+        if oom_score_adj is not None:
+            set_oom_score_adj(oom_score_adj)
         setns(target_pidfd, namespaces)
         if terminal:
             stdio.terminal = _open_terminal(channel)
         step = "container.confine"
-        _finish(process, stdio, seccomp, ids)
+        _finish(process, stdio, channel, seccomp, ids)
     except BaseException as error:
         _fail(channel, step, error)
 
@@ -152,18 +161,59 @@ def join_namespaces(namespaces: dict[str, int]) -> None:
             setns(namespaces[name], kind)
 
 
-def _finish(process: dict[str, Any], stdio: Stdio, seccomp: bytes, ids: dict[str, str]) -> None:
+def _finish(
+    process: dict[str, Any], stdio: Stdio, channel: socket.socket, seccomp: bytes, ids: dict[str, str]
+) -> None:
     with steps.step("container.confine", **ids):
         _set_up_stdio(stdio, process["uid"], process["gid"], console=process["console"])
+        _close_all_but(channel.fileno())
         confine.confine(process, seccomp)
+        if _is_orphan(channel):
+            # The shim died before the kernel could be asked to kill this process with it.
+            os._exit(1)
     env = dict(entry.split("=", 1) for entry in process["env"])
     with steps.step("container.exec", **ids):
         confine.execute(process["argv"], env)
 
 
+def _close_all_but(channel: int) -> None:
+    """Closes what the shim had open, for real: close-on-exec is too late (see confine.execute)."""
+    if channel > 3:
+        close_range(3, channel - 1)
+    close_range(channel + 1, 0xFFFFFFFF)
+
+
+def _is_orphan(channel: socket.socket) -> bool:
+    try:
+        return channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except OSError:
+        # BlockingIOError: it lives. Anything else: a seccomp filter that does not let us ask.
+        return False
+
+
+def _open_device(path: str) -> int:
+    """A device of the container's, opened by a process that has not given up anything yet.
+
+    In an exec, and where a volume is mounted on /dev, somebody in there may have put anything in its place: a
+    link to /proc/self/fd/N would hand an open descriptor of podlite's to the container's program.
+    """
+    try:
+        return openat2(AT_FDCWD, path, os.O_RDWR | os.O_NOCTTY, resolve=RESOLVE_NO_SYMLINKS)
+    except OSError as error:
+        raise OSError(error.errno, f"{path} in the container cannot be opened: {error.strerror}") from None
+
+
+def _open_null() -> int:
+    null = _open_device("/dev/null")
+    status = os.fstat(null)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
+        raise OSError(errno.ENODEV, "/dev/null in the container is not the null device")
+    return null
+
+
 def _open_terminal(channel: socket.socket) -> int:
     """A terminal from the container's own devpts; its master goes to whoever asked for the exec."""
-    master = os.open("/dev/pts/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    master = _open_device("/dev/pts/ptmx")
     if filesystem_type(master) != DEVPTS_SUPER_MAGIC:
         raise OSError(1, "/dev/pts in the container is not a devpts", "/dev/pts/ptmx")
     unlock_terminal(master)
@@ -181,36 +231,38 @@ def _set_up_stdio(stdio: Stdio, uid: int, gid: int, *, console: bool) -> None:
         # Not by path: the kernel knows which terminal belongs to this master (ioctl_tty(2)).
         terminal = fcntl.ioctl(stdio.terminal, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
         fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-        _own(terminal, uid, gid)
+        os.fchown(terminal, uid, gid)
         for target in (0, 1, 2):
             os.dup2(terminal, target)
         if console:
             _bind_console(terminal)
         return
-    # /dev/null of the container, made by us a moment ago: no descriptor of the host's file systems stays.
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    null = -1
     for target, fd in ((0, stdio.stdin), (1, stdio.stdout), (2, stdio.stderr)):
         if fd >= 0:
-            _own(fd, uid, gid)
+            _own_pipe(fd, uid, gid)
+        elif null < 0:
+            # The container's, not the host's: who has it open may change its permissions.
+            null = _open_null()
         os.dup2(fd if fd >= 0 else null, target)
 
 
 def _bind_console(terminal: int) -> None:
     """/dev/console is the container's terminal; the empty file under it was made with /dev (CVE-2025-52565)."""
-    target = os.open("/dev/console", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    target = openat2(AT_FDCWD, "/dev/console", os.O_PATH, resolve=RESOLVE_NO_SYMLINKS)
     mount = mounts.clone("", dir_fd=terminal)
     mounts.attach(mount, target)
     os.close(mount)
     os.close(target)
 
 
-def _own(fd: int, uid: int, gid: int) -> None:
-    """A program that opens /dev/stdout anew must be allowed to, whoever it runs as."""
-    try:
+def _own_pipe(fd: int, uid: int, gid: int) -> None:
+    """A program that opens /dev/stdout anew must be allowed to, whoever it runs as.
+
+    What the caller of an exec passes may be anything; a file or a device of the host's stays whose it is.
+    """
+    if stat.S_ISFIFO(os.fstat(fd).st_mode):
         os.fchown(fd, uid, gid)
-    except OSError:
-        # What the caller of an exec passed may be anything, a read-only file for example.
-        pass
 
 
 def set_window(terminal: int, width: int, height: int) -> None:

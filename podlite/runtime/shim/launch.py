@@ -32,6 +32,10 @@ def launch(run_dir: str, keep: list[str]) -> tuple[socket.socket, int]:
     the channel is `ready`, or `failed` with the reason. The caller reaps the process. Safe in a process with
     threads. Raises PrivilegeError where the interpreter cannot be protected, OSError.
     """
+    # The spawner does not stay in this directory.
+    run_dir, keep = os.path.abspath(run_dir), [os.path.abspath(each) for each in keep]
+    # Whatever the umask is: makedirs gives `mode` to the last directory only.
+    os.makedirs(run_dir, mode=0o755, exist_ok=True)
     os.makedirs(f"{run_dir}/{SCRATCH}", mode=0o700, exist_ok=True)
     interpreter = os.path.realpath(sys.executable)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)

@@ -22,6 +22,7 @@ from podlite.linux.syscalls import (
     MS_NOEXEC,
     MS_NOSUID,
     MS_RDONLY,
+    PR_SET_DUMPABLE,
     PR_SET_NO_NEW_PRIVS,
     PR_SET_PDEATHSIG,
     capset,
@@ -127,6 +128,8 @@ def _pause(namespaces: dict[str, int], cgroups: list[str], scratch: str, channel
         os.setgroups([])
         os.setresgid(65535, 65535, 65535)
         os.setresuid(65535, 65535, 65535)
+        # The change of user makes it what fs.suid_dumpable says (proc(5)).
+        prctl(PR_SET_DUMPABLE, 0)
         capset(0, 0, 0)
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         prctl(PR_SET_NO_NEW_PRIVS, 1)

@@ -52,6 +52,8 @@ VERSION = 1
 
 _INLINE = 60_000
 _MAX_FDS = 253  # SCM_MAX_FD
+# Far above what execve(2) takes of arguments and environment, which is what large messages are made of.
+_MAX_SIZE = 16 << 20
 _ANCILLARY = socket.CMSG_SPACE(_MAX_FDS * 4)
 
 
@@ -121,15 +123,20 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
                 raise ProtocolError("a message's memfd is missing")
             memfd = fds.pop()
             try:
-                data = os.pread(memfd, os.fstat(memfd).st_size, 0)
+                size = os.fstat(memfd).st_size
+                if size > _MAX_SIZE:
+                    raise ProtocolError(f"a message has {size} bytes")
+                data = os.pread(memfd, size, 0)
             finally:
                 os.close(memfd)
         try:
             message = loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ProtocolError(f"a message is not JSON: {error}") from None
         if not isinstance(message, dict) or not isinstance(message.get("m"), str):
             raise ProtocolError("a message has no name")
+        if not isinstance(message.get("id", 0), int):
+            raise ProtocolError("a message's id is not a number")
     except BaseException:
         for fd in fds:
             os.close(fd)

@@ -120,11 +120,17 @@ def _new_filesystem(root: int, operation: Operation, fds: list[int], scratch: st
 def _bind(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
     mount = fds[operation["fd"]]
     path = operation["to"]
+    if path == "/proc" and filesystem_type(mount) != PROC_SUPER_MAGIC:
+        # What is masked and made read-only below is there or nowhere (CVE-2019-19921).
+        raise MountFailure("what is mounted on /proc is not a proc file system")
     directory = is_directory(mount)
     target = (make_dirs if directory else make_file)(root, path)
     try:
         if filesystem_type(target) == PROC_SUPER_MAGIC:
+            # Wherever a link in the image has led to (CVE-2023-27561).
             raise MountFailure(f"{path} is inside /proc, and nothing may be mounted there")
+        if os.path.samestat(os.fstat(target), os.fstat(root)):
+            raise MountFailure(f"{path} is the root of the container, and nothing may be mounted over it")
         if is_directory(target) != directory:
             kinds = ("a directory", "not a directory") if directory else ("not a directory", "a directory")
             raise MountFailure(f"what is mounted on {path} is {kinds[0]}, but {path} in the image is {kinds[1]}")
@@ -150,61 +156,62 @@ def _bind_path(root: int, operation: Operation, fds: list[int], scratch: str) ->
 def _devices(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
     """/dev: filled while it is still detached, so that nothing of the image can get in the way (CVE-2026-41579)."""
     target = make_dirs(root, "/dev", symlinks=False)
-    attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
     make_nodes = operation["nodes"]
-    if not make_nodes:
-        attributes |= MOUNT_ATTR_NODEV
-    # A mount for which noexec is wrong: some programs map /dev/zero executable.
-    attributes &= ~MOUNT_ATTR_NOEXEC
+    # Not noexec: some programs map /dev/zero executable.
+    attributes = MOUNT_ATTR_NOSUID if make_nodes else MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
     device_fs = mounts.new_filesystem("tmpfs", {"mode": "755", "size": "65536k"}, attributes)
     try:
         for name in ("pts", "shm", "mqueue"):
             os.mkdir(name, 0o755, dir_fd=device_fs)
         for name, to in LINKS:
             os.symlink(to, name, dir_fd=device_fs)
-        bound = []
-        for name, major, minor in NODES:
-            if make_nodes:
-                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=device_fs)
-            else:
-                bound.append((name, f"/dev/{name}"))
-        for device in operation.get("devices", ()):
-            _extra_device(device_fs, device, make_nodes, bound)
+        devices = operation.get("devices", ())
+        others = {device["path"] for device in devices}
+        if make_nodes:
+            for name, major, minor in NODES:
+                if f"/dev/{name}" not in others:
+                    os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=device_fs)
         if operation.get("console"):
             os.close(os.open("console", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=device_fs))
-        for name, _ in bound:
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=device_fs))
         mounts.attach(device_fs, target)
-        for name, host in bound:
-            _bind_node(device_fs, name, host)
+        if not make_nodes:
+            for name, _, _ in NODES:
+                if f"/dev/{name}" not in others:
+                    _bind_node(root, f"/dev/{name}", f"/dev/{name}")
+        for device in devices:
+            if make_nodes:
+                _make_node(root, device)
+            else:
+                _bind_node(root, device["path"], device["host"])
     finally:
         os.close(device_fs)
         os.close(target)
 
 
-def _extra_device(device_fs: int, device: Operation, make_nodes: bool, bound: list[tuple[str, str]]) -> None:
-    name = device["path"].removeprefix("/dev/")
-    parent = os.path.dirname(name)
-    if parent:
-        os.close(make_dirs(device_fs, parent))
-    if make_nodes:
-        kind = stat.S_IFBLK if device["type"] == "b" else stat.S_IFCHR
-        os.mknod(name, kind | device["mode"], os.makedev(device["major"], device["minor"]), dir_fd=device_fs)
-        os.chown(name, device["uid"], device["gid"], dir_fd=device_fs)
-    else:
-        bound.append((name, device["host"]))
-
-
-def _bind_node(device_fs: int, name: str, host: str) -> None:
-    mount = mounts.clone(host)
+def _make_node(root: int, device: Operation) -> None:
+    """A device of the container's own; it may lie outside of /dev, where links are the image's."""
+    directory, _, name = device["path"].rpartition("/")
+    parent = make_dirs(root, directory)
     try:
-        target = open_in_root(device_fs, name, os.O_PATH, symlinks=False)
+        kind = stat.S_IFBLK if device["type"] == "b" else stat.S_IFCHR
+        os.mknod(name, kind | device["mode"], os.makedev(device["major"], device["minor"]), dir_fd=parent)
+        os.chown(name, device["uid"], device["gid"], dir_fd=parent, follow_symlinks=False)
+    finally:
+        os.close(parent)
+
+
+def _bind_node(root: int, path: str, host: str) -> None:
+    """The host's own node, read-only: it can be written to all the same, but not be given other permissions."""
+    target = make_file(root, path)
+    try:
+        mount = mounts.clone(host)
         try:
+            mounts.set_attributes(mount, MOUNT_ATTR_RDONLY)
             mounts.attach(mount, target)
         finally:
-            os.close(target)
+            os.close(mount)
     finally:
-        os.close(mount)
+        os.close(target)
 
 
 def _pts(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
@@ -246,16 +253,14 @@ def _mask(root: int, operation: Operation, fds: list[int], scratch: str) -> None
             return  # nothing to hide on this kernel
         raise
     try:
-        if is_directory(target):
-            cover = mounts.clone(f"{scratch}/{MASK_DIRECTORY}")
-            mounts.set_attributes(cover, MOUNT_ATTR_RDONLY)
-        else:
-            # The host's own node, not the container's, which somebody might have replaced (CVE-2025-31133).
-            cover = mounts.clone("/dev/null")
-            if os.fstat(cover).st_rdev != os.makedev(1, 3):
-                os.close(cover)
-                raise MountFailure("/dev/null of this machine is not the null device")
+        # The host's own node, not the container's, which somebody might have replaced (CVE-2025-31133).
+        cover = mounts.clone(f"{scratch}/{MASK_DIRECTORY}" if is_directory(target) else "/dev/null")
         try:
+            status = os.fstat(cover)
+            if not stat.S_ISDIR(status.st_mode) and status.st_rdev != os.makedev(1, 3):
+                raise MountFailure("/dev/null of this machine is not the null device")
+            # Or the container could change the permissions of the host's node through it.
+            mounts.set_attributes(cover, MOUNT_ATTR_RDONLY)
             mounts.attach(cover, target)
         finally:
             os.close(cover)

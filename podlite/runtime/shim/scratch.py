@@ -43,7 +43,8 @@ def enter_private_namespace(run_dir: str, keep: list[str]) -> str:
     mount(None, "/", None, MS_REC | MS_PRIVATE)
     with open("/proc/self/mountinfo", "rb") as file:
         points = [_unescape(line.split(b" ")[4]) for line in file]
-    for point in superfluous(points, [run_dir, *keep]):
+    # As the kernel names them: one that is reached by a link must not lose the mount that it lies on.
+    for point in superfluous(points, [os.path.realpath(path) for path in (run_dir, *keep)]):
         try:
             umount2(point, MNT_DETACH)
         except OSError as error:

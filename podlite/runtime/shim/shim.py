@@ -32,7 +32,16 @@ from podlite.linux.syscalls import (
 )
 from podlite.runtime.shim import init, pod_namespaces, protocol
 from podlite.runtime.shim.clients import Client
-from podlite.runtime.shim.container import EXITED, FAILED, RUNNING, STARTING, Attachment, Container, Output
+from podlite.runtime.shim.container import (
+    ATTACHMENTS,
+    EXITED,
+    FAILED,
+    RUNNING,
+    STARTING,
+    Attachment,
+    Container,
+    Output,
+)
 from podlite.runtime.shim.logs import LogWriter
 from podlite.runtime.shim.loop import Loop
 from podlite.runtime.shim.rootfs import new_pts
@@ -46,6 +55,11 @@ if TYPE_CHECKING:
 SOCKET = "shim.sock"
 EXITS = "exits"
 NEW_PID_NAMESPACE, HOST_PID_NAMESPACE = -1, -2
+
+# Connections beside the owner's: one more is refused.
+GUESTS = 64
+# Those that are handled here, by way of a descriptor that a forked child shares until it has reset them.
+_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 
 
 class _Refused(Exception):
@@ -180,7 +194,16 @@ class Shim:
         assert self.listener is not None
         try:
             sock, _ = self.listener.accept()
+        except BlockingIOError:
+            return
         except OSError:
+            # Out of descriptors: who waits is always ready, and would keep the loop busy.
+            listener = self.listener.fileno()
+            self.loop.forget(listener)
+            self.loop.after(0.1, lambda: self.loop.watch(listener, self._accept))
+            return
+        if len(self.guests) >= GUESTS:
+            sock.close()
             return
         self.guests.add(Client(sock, self.loop, self._message, self._closed))
 
@@ -226,10 +249,10 @@ class Shim:
     def _join(self, client: Client, message: Message, fds: list[int]) -> None:
         """The pod's network namespace (and user namespace), once they exist."""
         for name, index in message["namespaces"].items():
-            if name in self.namespaces:
-                os.close(self.namespaces[name])
-            self.namespaces[name] = fds[index]
-            fds[index] = -1
+            fd, fds[index] = fds[index], -1
+            old, self.namespaces[name] = self.namespaces.get(name, -1), fd
+            if old >= 0:
+                os.close(old)
 
     def _start(self, client: Client, message: Message, fds: list[int]) -> None:
         old = self.containers.get(message["container"])
@@ -237,7 +260,12 @@ class Shim:
             raise _Refused(f"container {message['container']} has been started already")
         if self.ending:
             raise _Refused("the pod is ending")
-        container = Container(message, LogWriter(message["log"]), self.loop)
+        log = LogWriter(message["log"])
+        try:
+            container = Container(message, log, self.loop)
+        except BaseException:
+            log.close()
+            raise
         try:
             start = self._fork_container(client, container, message, fds)
         except BaseException:
@@ -264,6 +292,10 @@ class Shim:
                 master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=pts)
                 init.unlock_terminal(master)
                 container.terminal = stdio.terminal = master
+            elif message["stdio"]:
+                # The starter holds the other ends himself.
+                for name, index in message["stdio"].items():
+                    setattr(stdio, name, fds[index])
             else:
                 for name in ("stdout", "stderr"):
                     read, write = os.pipe2(os.O_CLOEXEC)
@@ -322,6 +354,9 @@ class Shim:
         if pid_namespace >= 0:
             setns(pid_namespace, CLONE_NEWPID)
         pid = -1
+        # In the child until it has reset its handlers: a signal that somebody in the container sends it meanwhile
+        # would be written where this process looks for its own, and SIGTERM would end the pod.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             if cgroup and self.cgroup_births:
                 directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -340,8 +375,10 @@ class Shim:
             pid = os.fork()
             return pid, os.pidfd_open(pid) if pid else -1
         finally:
-            if pid != 0 and pid_namespace != HOST_PID_NAMESPACE:
-                setns(self.own_pid_namespace, CLONE_NEWPID)
+            if pid != 0:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+                if pid_namespace != HOST_PID_NAMESPACE:
+                    setns(self.own_pid_namespace, CLONE_NEWPID)
 
     def _cgroup_files(self, container: Container) -> list[str]:
         """What a child writes to in order to join the container's cgroups, beside the one it is born in."""
@@ -356,6 +393,9 @@ class Shim:
                 received = protocol.receive(start.channel)
             except BlockingIOError:
                 return False
+            except (OSError, protocol.ProtocolError):
+                # A descriptor too many for this process; the child goes on, and says no more.
+                received = None
             if received is None:
                 self.loop.forget(start.channel.fileno())
                 start.channel.close()
@@ -415,6 +455,7 @@ class Shim:
                 init.run_exec(
                     process,
                     self._cgroup_files(container),
+                    container.oom_score_adj,
                     container.pidfd,
                     flags,
                     stdio,
@@ -503,6 +544,8 @@ class Shim:
         for output in container.outputs:
             index = message["stdio"].get(output.name.decode())
             if index is not None:
+                if len(output.attached) >= ATTACHMENTS:
+                    raise _Refused(f"{ATTACHMENTS} clients are attached to container {container.id} already")
                 output.attached.append(Attachment(fds[index], self.loop))
                 fds[index] = -1
         client.send({"m": "attached", "id": message["id"], "tty": container.terminal >= 0}, given)
@@ -614,10 +657,10 @@ class Shim:
                 os.write(fd, protocol.dumps(message) + b"\n")
             finally:
                 os.close(fd)
-        except OSError as error:
-            # The directory is gone with the pod, or the disk is full; the owner is told in any case.
-            if error.errno not in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-                raise
+        except OSError:
+            # The directory is gone with the pod, or the disk is full. The owner is told in any case, and a record
+            # that cannot be written is no reason for the pod to end.
+            pass
 
     def _exec_reaped(self, pid: int, status: int) -> None:
         each = self.execs[pid]

@@ -17,7 +17,9 @@ import sys
 import time
 
 from podlite import steps
-from podlite.linux.process import set_title
+from podlite.linux.capabilities import last_cap
+from podlite.linux.process import new_session_keyring, set_title
+from podlite.linux.syscalls import close_range
 from podlite.runtime.shim import protocol
 from podlite.runtime.shim.scratch import enter_private_namespace
 from podlite.runtime.shim.shim import Shim
@@ -33,6 +35,7 @@ def main(argv: list[str]) -> int:
     """The spawner's whole life: until its controller closes the channel."""
     channel = socket.socket(fileno=int(argv[0]))
     os.set_inheritable(channel.fileno(), False)
+    _leave_everything_behind(channel.fileno())
     protocol.use_standard_json()
     steps.where = "spawner"
     steps.inject_from_environment(os.environ)
@@ -46,6 +49,7 @@ def main(argv: list[str]) -> int:
         protocol.send(channel, {"m": "failed", "error": text, "errno": error.errno or 0})
         return 1
     _warm_up()
+    _forbid_imports()
     # Nothing that exists now is ever garbage: the collector need not touch (and so copy) it in the shims.
     gc.collect()
     gc.freeze()
@@ -61,8 +65,30 @@ def main(argv: list[str]) -> int:
         _fork_shim(channel, message, fds, scratch)
 
 
+def _leave_everything_behind(channel: int) -> None:
+    """Gives up what shims would keep for as long as their pods live: whatever descriptors the controller's own
+    parent left open (a lock of a script's, a pipe that somebody waits for the end of), the directory that the
+    program was started in, whose file system could not be unmounted, and the caller's keys.
+    """
+    close_range(channel + 1, 0xFFFFFFFF)
+    os.chdir("/")
+    # Here and not only in the containers, which go on without one of their own where there is no quota for it.
+    new_session_keyring()
+
+
+def _forbid_imports() -> None:
+    """What is not loaded now never will be: after a change of root an import would run code of the image's, with
+    all of root's rights."""
+    sys.meta_path.clear()
+    sys.path.clear()
+
+
 def _warm_up() -> None:
-    """Loads what Python loads on first use, so that no shim does it for itself: codecs, the json scanner."""
+    """Loads what is loaded on first use, so that no shim does it for itself: codecs, the json scanner.
+
+    And what must not be read once there is a /proc of a container's in its place.
+    """
+    last_cap()
     protocol.loads(protocol.dumps({"m": "", "ä": ["\udcff", 1.5, None, True]}))
     "".encode("utf-8", "surrogateescape")
     time.strftime("%Y", time.gmtime(0))
@@ -121,12 +147,19 @@ def _become_shim(config: Message, fds: list[int], scratch: str) -> NoReturn:
 
 
 def _last_words(config: Message, error: BaseException) -> None:
-    """A shim has no terminal and no log: what ends it is written where the pod's directory is."""
-    import traceback
+    """A shim has no terminal and no log: what ends it is written where the pod's directory is.
 
+    By hand: `traceback` would have to be loaded in every shim.
+    """
+    lines = []
+    at = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        lines.append(f"  {code.co_filename}:{at.tb_lineno} in {code.co_qualname}\n")
+        at = at.tb_next
     try:
         with open(config["crash_file"], "a") as file:
-            traceback.print_exception(error, file=file)
+            file.write(f"{type(error).__name__}: {error}\n{''.join(lines)}")
     except OSError:
         pass
 

@@ -22,7 +22,9 @@ from podlite.linux.cgroups import Cgroups
 
 def pod(uid: str = "u-1", requests: dict[str, str] | None = None, limits: dict[str, str] | None = None) -> Pod:
     resources = ResourceRequirements(limits=limits or {}, requests={**(limits or {}), **(requests or {})})
-    return Pod(metadata=ObjectMeta(name="p", uid=uid), spec=PodSpec(containers=[Container(name="c", resources=resources)]))
+    return Pod(
+        metadata=ObjectMeta(name="p", uid=uid), spec=PodSpec(containers=[Container(name="c", resources=resources)])
+    )
 
 
 @pytest.fixture
@@ -74,9 +76,7 @@ def test_all_best_effort_pods_weigh_as_little_as_one(cgroups: PodCgroups) -> Non
 
 
 def test_pids(config: KubeletConfig) -> None:
-    limited = PodCgroups(
-        KubeletConfig(state_dir=config.state_dir, cgroup_root=config.cgroup_root, pod_pids_limit=100)
-    )
+    limited = PodCgroups(KubeletConfig(state_dir=config.state_dir, cgroup_root=config.cgroup_root, pod_pids_limit=100))
     try:
         assert limit(limited.create(pod()), ("pids", "pids.max"), "pids.max") == "100"
     finally:
@@ -114,9 +114,7 @@ def test_removing_is_idempotent_and_needs_only_the_uid(cgroups: PodCgroups, conf
 
 
 def test_without_cgroups_pods_run_unlimited_and_one_warning_says_so(config: KubeletConfig) -> None:
-    read_only = tuple(
-        Hierarchy(**{**each._asdict(), "writable": False}) for each in hierarchies()
-    )
+    read_only = tuple(Hierarchy(**{**each._asdict(), "writable": False}) for each in hierarchies())
     warnings: list[str] = []
     limited = PodCgroups(config, Cgroups(read_only, config.cgroup_root), warn=warnings.append)
     assert limited.create(pod(limits={"memory": "64Mi"})) == ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from podlite.api.config import Secret
+from podlite.api.container import ResourceRequirements
 from podlite.api.env import ObjectFieldSelector
 from podlite.api.meta import ObjectMeta
 from podlite.api.volumes import (
@@ -116,5 +117,23 @@ def test_what_somebody_mounted_into_a_volume_is_never_emptied(config: KubeletCon
         tear_down(config)
     assert (precious / "file").read_text() == "x"
     umount2(f"{path}/inside")
+    tear_down(config)
+    assert os.listdir(f"{config.state_dir}/pods") == []
+
+
+def test_huge_pages(config: KubeletConfig, tmp_path: Path) -> None:
+    (tmp_path / "try").mkdir()
+    try:
+        mount("nodev", str(tmp_path / "try"), "hugetlbfs", 0, "pagesize=2M")
+    except OSError as error:
+        pytest.skip(f"hugetlbfs cannot be mounted here: {error}")
+    umount2(str(tmp_path / "try"))
+    pod = make_pod(Volume(name="h", empty_dir=EmptyDirVolumeSource(medium="HugePages-2Mi")), fs_group=4321)
+    pod.spec.containers[0].resources = ResourceRequirements(requests={"hugepages-2Mi": "2Mi", "hugepages-1Gi": "0"})
+    path = set_up(pod, config)["h"]
+    assert os.statvfs(path).f_bsize == 2 << 20
+    assert os.stat(path).st_gid == 4321
+    assert set_up(pod, config)["h"] == path
+    assert mounts_below(config.state_dir) == [path]
     tear_down(config)
     assert os.listdir(f"{config.state_dir}/pods") == []

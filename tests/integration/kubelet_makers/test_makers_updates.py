@@ -47,7 +47,7 @@ def test_a_reader_never_sees_two_versions(config: KubeletConfig) -> None:
     seen: list[str] = []
     mixed: list[set[str]] = []
     torn: list[str] = []
-    stop = threading.Event()
+    stop, last = threading.Event(), threading.Event()
 
     def read(directory: str) -> None:
         while not stop.is_set():
@@ -61,6 +61,8 @@ def test_a_reader_never_sees_two_versions(config: KubeletConfig) -> None:
             if len(values) != 1:
                 mixed.append(values)
             seen.append(next(iter(values)).split()[0])
+            if seen[-1] == str(UPDATES):
+                last.set()
             if len(set(text.split())) != 1 or len(text.split()) != 200:
                 torn.append(text)
 
@@ -73,9 +75,7 @@ def test_a_reader_never_sees_two_versions(config: KubeletConfig) -> None:
             for version in range(1, UPDATES + 1):
                 objects.update([config_map(version)])
                 await manager.update(pod)
-            with anyio.fail_after(30):
-                while not seen or seen[-1] != str(UPDATES):
-                    await anyio.sleep(0.002)
+            assert await anyio.to_thread.run_sync(last.wait, 30)
         finally:
             stop.set()
             await anyio.to_thread.run_sync(thread.join)

@@ -179,20 +179,21 @@ async def test_the_last_one_who_waits_ends_the_pull_and_the_next_begins_another(
     async with anyio.create_task_group() as tasks:
         it = _Manager(tasks)
         it.images.pulls["big:latest"] = [10.0]
-        with anyio.CancelScope() as scope:
-            tasks.start_soon(_cancel_at, it.clock, 3, scope)
-            tasks.start_soon(it.clock.advance, 4)
-            await it.ensure("big")
-        await settle()
+        scope = anyio.CancelScope()
+        results: list[EnsuredImage] = []
+
+        async def pod(scope: anyio.CancelScope) -> None:
+            with scope:
+                results.append(await it.ensure("big"))
+
+        tasks.start_soon(pod, scope)
+        await it.clock.advance(3)
+        scope.cancel()
+        tasks.start_soon(pod, anyio.CancelScope())
+        await it.clock.advance(12)
         assert it.images.cancelled == ["big:latest"]
-        tasks.start_soon(it.clock.advance, 12)
-        assert (await it.ensure("big")).image is not None
         assert it.images.pulled == ["big:latest", "big:latest"]
-
-
-async def _cancel_at(clock: FakeClock, seconds: float, scope: anyio.CancelScope) -> None:
-    await clock.sleep(seconds)
-    scope.cancel()
+        assert len(results) == 1
 
 
 @pytest.mark.anyio
@@ -214,10 +215,12 @@ async def test_back_off_is_for_each_pod_and_image() -> None:
         it.clock.tick(9.9)
         assert (await reason("a")).startswith("ImagePullBackOff")
         it.clock.tick(0.2)
-        tasks.start_soon(it.clock.advance, 1)
         assert await reason("a") == "pulled"
+        it.images.images.clear()
+        it.images.pulls["bad:latest"] = [ImageError("gone"), 0.0]
+        assert await reason("b") == "ErrImagePull: gone"
+        assert (await reason("b")).startswith("ImagePullBackOff")
         it.manager.forget("b")
-        tasks.start_soon(it.clock.advance, 1)
         assert await reason("b") == "pulled"
 
 

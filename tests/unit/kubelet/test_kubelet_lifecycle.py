@@ -68,7 +68,7 @@ async def test_a_command_that_fails() -> None:
     runtime = Commands(ExecSyncResult(stdout=b'say "hi"\n', stderr=b"oops", exit_code=3))
     assert await failure(LifecycleHandler(exec=ExecAction(command=["a", "b"])), runtime) == (
         'Exec lifecycle hook ([a b]) for Container "c" in Pod "p_ns(u)" failed - error: '
-        "command 'a b' exited with 3: oops, message: \"say \\\"hi\\\"\\noops\""
+        'command \'a b\' exited with 3: oops, message: "say \\"hi\\"\\noops"'
     )
 
 

@@ -7,6 +7,8 @@ the texts of errors.
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from podlite.api.container import Container, ContainerPort
 from podlite.api.probes import HTTPGetAction, HTTPHeader
@@ -124,6 +126,17 @@ def test_headers_cannot_break_out_of_their_line(headers: dict[str, str], text: s
 )
 def test_targets(path: str, target: str) -> None:
     assert request_target(path) == target
+
+
+@given(st.text())
+def test_a_target_is_one_word_whatever_is_asked_for(path: str) -> None:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return
+    target = request_target(path)
+    assert target.startswith("/")
+    assert not any(letter <= " " or letter == "\x7f" for letter in target)
 
 
 @pytest.mark.parametrize(
@@ -253,3 +266,29 @@ def test_a_body_that_ends_too_early(head: bytes) -> None:
 def test_chunks_that_are_none(data: bytes) -> None:
     with pytest.raises(BadResponseError, match="invalid byte in chunk length"):
         dechunk(data)
+
+
+PIECES = st.lists(
+    st.one_of(
+        st.binary(max_size=40),
+        st.sampled_from(
+            [b"HTTP/1.1 200 OK\r\n", b"Content-Length: 5\r\n", b"Transfer-Encoding: chunked\r\n", b"\r\n", b"\n",
+             b"5\r\nhello\r\n", b"0\r\n\r\n", b"HTTP/1.1 100 \r\n\r\n", b"HTTP/1.0 302 \n"]
+        ),
+    ),
+    max_size=12,
+)  # fmt: skip
+
+
+@given(PIECES)
+def test_any_bytes_are_an_answer_or_a_failure_that_is_known(pieces: list[bytes]) -> None:
+    response = Response()
+    try:
+        for piece in [*filter(None, pieces), b""]:
+            if response.feed(piece):
+                break
+    except (BadResponseError, EmptyResponseError, EOFError):
+        return
+    assert response.complete
+    assert 100 <= response.status <= 999
+    assert len(response.body) <= 10240

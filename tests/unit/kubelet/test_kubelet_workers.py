@@ -25,14 +25,13 @@ from podlite.cri.types import ExecSyncResult
 from podlite.kubelet.adopt import adopt_all
 from podlite.kubelet.hopeless import hopeless
 from podlite.kubelet.kubelet import PodExists, PodNotFound
-from podlite.kubelet.pod_json import read_pods
-from tests.support.clock import settle
-from tests.support.fake_runtime import Program
+from podlite.kubelet.written_pods import read_pods
+from tests.support.clock import FakeClock, settle
+from tests.support.fake_runtime import FakeImages, FakeRuntime, Program
 from tests.support.kubelet import Bench, a_bench
 from tests.support.pods import (
     UID,
     a_pod,
-    deleted,
     exec_probe,
     init,
     policy,
@@ -881,50 +880,82 @@ async def test_an_own_error_stays_what_it_is(tmp_path: Path) -> None:
 
 
 async def test_pods_are_adopted(tmp_path: Path) -> None:
-    from podlite.kubelet.kubelet import Kubelet
-    from tests.support.fake_runtime import NoCgroups
-
-    async with a_bench(tmp_path) as bench:
-        bench.runtime.programs["c1"] = [Program(1, 1), Program()]
+    clock = FakeClock()
+    async with FakeRuntime(clock) as runtime:
+        first = Bench(clock, runtime, FakeImages(clock, "img:1"), tmp_path)
+        runtime.programs["c1"] = [Program(1, 1), Program()]
         probe = exec_probe(period_seconds=5)
-        await bench.run(a_pod(ALWAYS, with_fields("c1", readiness_probe=probe)))
-        await bench.clock.advance(12)
-        ready = bench.condition(UID, "Ready")
-        assert ready.status == "True"
-        cgroups: Any = NoCgroups()
-        other = Kubelet(bench.runtime, bench.images, bench.kubelet.config, clock=bench.clock, cgroups=cgroups)
-        async with other as successor:
+        async with first.kubelet:
+            await first.run(a_pod(ALWAYS, with_fields("c1", readiness_probe=probe)))
+            await clock.advance(12)
+            ready = first.condition(UID, "Ready")
+            assert ready.status == "True"
+        # The first one is gone, and the container runs on.
+        await clock.advance(60)
+        bench = Bench(clock, runtime, first.images, tmp_path)
+        async with bench.kubelet as successor:
             adopted = await adopt_all(successor)
             assert [each.metadata.uid for each in adopted] == [UID]
             await settle()
-            pod = successor.pod(UID)
-            assert pod.status.phase == "Running"
             # Nothing was started, and nothing about it has changed.
+            assert bench.phase(UID) == "Running"
             assert len(starts(bench)) == 2
-            assert next(each for each in pod.status.conditions if each.type == "Ready") == ready
-            assert pod.status.container_statuses[0].restart_count == 1
+            assert bench.condition(UID, "Ready") == ready
+            assert bench.container(UID, "c1").restart_count == 1
             assert await adopt_all(successor) == []
-            bench.runtime.exit("c1", 1)
-            await bench.clock.advance(1)
-            assert successor.pod(UID).status.container_statuses[0].restart_count == 2
+            runtime.exit("c1", 1)
+            await clock.advance(1)
+            assert bench.container(UID, "c1").restart_count == 2
             await successor.delete_pod(UID)
-            await bench.clock.advance(3)
+            await clock.advance(3)
             assert successor.pods() == []
+            assert runtime.sandboxes == {}
+
+
+async def test_what_happened_while_nobody_looked(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with FakeRuntime(clock) as runtime:
+        first = Bench(clock, runtime, FakeImages(clock, "img:1"), tmp_path)
+        async with first.kubelet:
+            await first.run(a_pod(NEVER))
+        runtime.exit("c1", 3)
+        bench = Bench(clock, runtime, first.images, tmp_path)
+        async with bench.kubelet as successor:
+            await adopt_all(successor)
+            await settle()
+            assert bench.phase(UID) == "Failed"
+            assert bench.container(UID, "c1").state.terminated.exit_code == 3
+
+
+async def test_a_pod_that_was_over_stays_over(tmp_path: Path) -> None:
+    clock = FakeClock()
+    async with FakeRuntime(clock) as runtime:
+        first = Bench(clock, runtime, FakeImages(clock, "img:1"), tmp_path)
+        runtime.programs["c1"] = [Program(1)]
+        async with first.kubelet:
+            await first.run(a_pod(NEVER))
+            await clock.advance(2)
+            before = first.status(UID)
+        bench = Bench(clock, runtime, first.images, tmp_path)
+        async with bench.kubelet as successor:
+            await adopt_all(successor)
+            await successor.wait_terminated(UID)
+            assert bench.status(UID) == before
+            assert starts(bench) == [0]
 
 
 async def test_a_deletion_that_was_under_way_is_finished(tmp_path: Path) -> None:
-    from podlite.kubelet.kubelet import Kubelet
-    from tests.support.fake_runtime import NoCgroups
-
-    async with a_bench(tmp_path) as bench:
-        await bench.run(a_pod(ALWAYS))
-        pod = bench.kubelet.pod(UID)
-        going = structs.replace(pod, metadata=structs.replace(pod.metadata))
-        deleted(5)(going)
-        cgroups: Any = NoCgroups()
-        other = Kubelet(bench.runtime, bench.images, bench.kubelet.config, clock=bench.clock, cgroups=cgroups)
-        async with other as successor:
-            await successor.adopt_pod(going)
-            await bench.clock.advance(1)
+    clock = FakeClock()
+    async with FakeRuntime(clock) as runtime:
+        first = Bench(clock, runtime, FakeImages(clock, "img:1"), tmp_path)
+        runtime.programs["c1"] = [Program(stop_seconds=None)]
+        async with first.kubelet:
+            await first.run(a_pod(ALWAYS))
+            await first.kubelet.delete_pod(UID, 20)
+            await clock.advance(5)
+        bench = Bench(clock, runtime, first.images, tmp_path)
+        async with bench.kubelet as successor:
+            await adopt_all(successor)
+            await clock.advance(25)
             assert successor.pods() == []
-            assert stops(bench) == [("c1", 5, 0)]
+            assert [each[:2] for each in stops(bench)] == [("c1", 20), ("c1", 20)]

@@ -1,0 +1,153 @@
+"""Pods as they are written down in the run directory, for whoever looks from outside: what they are, and whose.
+
+    <run dir>/pods/<uid>/pod.json   the manifest with its status, replaced atomically
+                         pod.lock   flock: held by the process that runs the pod; in it, who that is and where it
+                                    keeps the pod's files
+                         pod.kept   the pod is over, and is kept although nobody holds its lock
+
+The runtime's record lies in the same directory, in files whose names do not begin with `pod.`. Everything here
+blocks, and imports little: `podlite ps` is to answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from podlite import log
+from podlite.linux.fs import lock_file, read_file, replace_file, write_all
+
+if TYPE_CHECKING:
+    from podlite.api.pod import Pod
+    from podlite.kubelet.types import KubeletConfig
+
+NAME = "pod.json"
+LOCK = "pod.lock"
+KEPT = "pod.kept"
+
+
+class Holder(msgspec.Struct):
+    """What `pod.lock` says: the process that runs the pod, or did, and its directories."""
+
+    pid: int = 0
+    state_dir: str = ""
+    log_dir: str = ""
+    cgroup_root: str = ""
+
+
+class WrittenPod(msgspec.Struct):
+    """A pod that was found. `held`: its process lives; `kept`: it is over, and kept for a look inside."""
+
+    pod: Pod
+    directory: str
+    holder: Holder
+    held: bool
+    kept: bool
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the process that ran it was killed."""
+        return not self.held and not self.kept
+
+
+def take(directory: str, config: KubeletConfig) -> int:
+    """Makes the pod's directory, locks it, and writes down who did; returns the lock's descriptor. Raises OSError."""
+    holder = Holder(os.getpid(), config.state_dir, config.log_dir, config.cgroup_root)
+    while True:
+        os.makedirs(directory, mode=0o711, exist_ok=True)
+        try:
+            fd = lock_file(f"{directory}/{LOCK}")
+        except FileNotFoundError:
+            continue  # taken for an orphan's before it was locked, and removed
+        assert fd is not None
+        os.ftruncate(fd, 0)
+        write_all(fd, msgspec.json.encode(holder))
+        return fd
+
+
+def write_pod(directory: str, pod: Pod) -> None:
+    """Raises OSError."""
+    os.makedirs(directory, mode=0o711, exist_ok=True)
+    data = msgspec.json.encode(pod)
+    replace_file(f"{directory}/{NAME}", data, scratch=f"{directory}/.{NAME}", durable=False)
+
+
+def keep(directory: str) -> None:
+    """Marks a pod that is over as kept: no reaper takes it for an orphan's. Idempotent. Raises OSError."""
+    os.close(os.open(f"{directory}/{KEPT}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def remove_files(directory: str) -> None:
+    """Removes the files of this side, the lock last, and the directory if nothing else is in it. Idempotent."""
+    for name in (f".{NAME}", NAME, KEPT, LOCK):
+        try:
+            os.unlink(f"{directory}/{name}")
+        except FileNotFoundError:
+            pass
+    try:
+        os.rmdir(directory)
+    except OSError:
+        pass  # the runtime's record is in it, and goes with the sandbox
+
+
+def read_pod(path: str) -> Pod:
+    """The pod in a file. Raises OSError, and ValueError for what is no pod."""
+    from podlite.api.decode import from_builtins
+    from podlite.api.pod import Pod
+
+    try:
+        return from_builtins(msgspec.json.decode(read_file(path)), Pod)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+
+
+def read_holder(directory: str) -> tuple[Holder, bool]:
+    """(who holds the pod's lock or held it last, whether somebody does). Raises OSError."""
+    try:
+        fd = lock_file(f"{directory}/{LOCK}", shared=True, wait=False, create=False)
+    except FileNotFoundError:
+        return Holder(), False
+    held = fd is None
+    if fd is not None:
+        os.close(fd)
+    try:
+        return msgspec.json.decode(read_file(f"{directory}/{LOCK}"), type=Holder), held
+    except (FileNotFoundError, msgspec.DecodeError):
+        return Holder(), held  # locked a moment ago, and not written yet; or gone
+
+
+def find(directory: str) -> WrittenPod:
+    """The pod in a directory of the run directory. Raises OSError, and ValueError for what is no pod."""
+    pod = read_pod(f"{directory}/{NAME}")
+    holder, held = read_holder(directory)
+    return WrittenPod(pod, directory, holder, held, os.path.exists(f"{directory}/{KEPT}"))
+
+
+def find_pods(run_dir: str) -> list[WrittenPod]:
+    """Every pod that is written down, unreadable ones left out, and logged. Raises PermissionError."""
+    found = []
+    for directory in _directories(run_dir):
+        try:
+            found.append(find(directory))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            log.warning("a pod's file cannot be read", path=f"{directory}/{NAME}", why=str(error))
+    return found
+
+
+def read_pods(run_dir: str) -> list[Pod]:
+    """Every pod that any podlite with this run directory has written down, unreadable files left out."""
+    try:
+        return [each.pod for each in find_pods(run_dir)]
+    except OSError:
+        return []
+
+
+def _directories(run_dir: str) -> list[str]:
+    try:
+        return [f"{run_dir}/pods/{name}" for name in sorted(os.listdir(f"{run_dir}/pods"))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
