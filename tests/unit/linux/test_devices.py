@@ -25,9 +25,10 @@ def test_v1_denies_everything_first() -> None:
 
 
 def test_default_rules() -> None:
-    # opencontainers/runtime-spec, config-linux.md, "Default Devices"; Documentation/admin-guide/devices.txt
+    # opencontainers/runtime-spec, config-linux.md, "Default Devices"; Documentation/admin-guide/devices.txt. What a
+    # container has as /dev/console is its own terminal; 5:1 would be the machine's, as runc's list has it.
     usable = {(rule.type, rule.major, rule.minor) for rule in DEFAULT_RULES if rule.access == "rwm"}
-    standard = {("c", 1, minor) for minor in (3, 5, 7, 8, 9)} | {("c", 5, minor) for minor in (0, 1, 2)}
+    standard = {("c", 1, minor) for minor in (3, 5, 7, 8, 9)} | {("c", 5, minor) for minor in (0, 2)}
     assert usable == standard | {("c", 136, WILDCARD), ("c", 10, 200)}
     assert all(rule.access == "m" for rule in DEFAULT_RULES if rule.type == "b")
 
