@@ -8,6 +8,7 @@
     126      the command cannot be invoked
     127      the command was not found
     130, 143 ended by SIGINT, by SIGTERM
+    129, 141 ended by the terminal's hang-up; nobody reads the output any more (as a shell says SIGHUP, SIGPIPE)
     other    the exit code of the first container that failed
 """
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from podlite.api.status import ContainerStateTerminated
 
 SUCCESS, FAILED, USAGE, TIMEOUT, CANNOT_RUN, CANNOT_INVOKE, NOT_FOUND = 0, 1, 2, 124, 125, 126, 127
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED, TERMINATED, HUNG_UP, CLOSED = 130, 143, 129, 141
 
 
 class Verdict(NamedTuple):

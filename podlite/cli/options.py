@@ -75,12 +75,27 @@ def layout(arguments: argparse.Namespace) -> Layout:
 
 
 def node_options(arguments: argparse.Namespace) -> NodeOptions:
-    """What the command line says about the machine's podlite."""
+    """What the command line says about the machine's podlite; commands that make no pods say nothing of networks."""
     from podlite.agent.node import NodeOptions
     from podlite.runtime.layout import POD_CIDRS
 
+    if not hasattr(arguments, "network"):
+        return NodeOptions(layout=layout(arguments))
     return NodeOptions(
         layout=layout(arguments),
         network=arguments.network,
         pod_cidrs=tuple(arguments.pod_cidr) or POD_CIDRS,
     )
+
+
+def reap_orphans(arguments: argparse.Namespace) -> None:
+    """What every command that changes something does first: removes what killed podlites have left. Blocking."""
+    node = node_options(arguments)
+    from podlite.agent.node import has_records
+
+    if has_records(node.layout):
+        from podlite.agent.orphans import orphans
+        from podlite.agent.orphans import reap_orphans as reap
+
+        if orphans(node):
+            reap(node)

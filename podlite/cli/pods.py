@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from podlite.errors import PodliteError, PrivilegeError, UsageError
+from podlite.errors import PodliteError, PrivilegeError
 from podlite.kubelet.written_pods import WrittenPod, find_pods
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from podlite.api.container import Container
     from podlite.api.pod import Pod
+    from podlite.kubelet.types import KubeletConfig
 
 # The shortest beginning of a UID that is taken for one.
 _SHORTEST_UID = 4
@@ -42,14 +43,14 @@ def _created(found: WrittenPod) -> str:
 
 
 def find_pod(run_dir: str, word: str, namespace: str = "") -> WrittenPod:
-    """The one pod that `word` means. Blocking. Raises PodNotFoundError, PrivilegeError, UsageError."""
+    """The one pod that `word` means. Blocking. Raises PodNotFoundError, PodliteError."""
     return choose(every_pod(run_dir), word, namespace)
 
 
 def choose(pods: Iterable[WrittenPod], word: str, namespace: str = "") -> WrittenPod:
     """The one of `pods` that `word` means; among several of a name, the only one that has not ended. Pure.
 
-    Raises PodNotFoundError, and UsageError for a word that more than one pod answers to.
+    Raises PodNotFoundError, and PodliteError for a word that more than one pod answers to.
     """
     found = matching(pods, word, namespace)
     if not found:
@@ -58,7 +59,7 @@ def choose(pods: Iterable[WrittenPod], word: str, namespace: str = "") -> Writte
     living = [each for each in found if each.held and each.pod.status.phase not in ("Succeeded", "Failed")]
     if len(found) > 1 and len(living) != 1:
         listed = ", ".join(each.pod.metadata.uid for each in found)
-        raise UsageError(f'{len(found)} pods are called "{word}"', hint=f"say which by its uid: {listed}")
+        raise PodliteError(f'{len(found)} pods are called "{word}"', hint=f"say which by its uid: {listed}")
     return found[0] if len(found) == 1 else living[0]
 
 
@@ -105,19 +106,27 @@ def ended(found: WrittenPod) -> bool:
     return not found.orphaned and found.pod.status.phase in ("Succeeded", "Failed")
 
 
+def kubelet_config(found: WrittenPod) -> KubeletConfig:
+    """The directories that the pod's own podlite uses, whatever ours are."""
+    from podlite.kubelet.types import KubeletConfig
+
+    holder = found.holder
+    return KubeletConfig(state_dir=holder.state_dir, log_dir=holder.log_dir, cgroup_root=holder.cgroup_root)
+
+
 # --- containers ------------------------------------------------------------------------------
 
 
 def choose_container(pod: Pod, name: str = "", *, quiet: bool = False) -> str:
     """The container that is meant: the named one, the one of the annotation, or the first, which is said.
 
-    Raises UsageError for a name that no container has.
+    Raises PodliteError for a name that no container has.
     """
     wanted = name or pod.metadata.annotations.get(DEFAULT_CONTAINER, "")
     names = [each.name for each in containers(pod)]
     if wanted:
         if wanted not in names:
-            raise UsageError(f"container {wanted} is not valid for pod {pod.metadata.name} out of: {_list(pod)}")
+            raise PodliteError(f"container {wanted} is not valid for pod {pod.metadata.name} out of: {_list(pod)}")
         return wanted
     first = pod.spec.containers[0].name
     if len(names) > 1 and not quiet:

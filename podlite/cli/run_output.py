@@ -8,52 +8,90 @@ import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+import anyio
+from anyio import to_thread
+
 from podlite.cli import terminal
+from podlite.cli.lines import Lines
+from podlite.kubelet.clock import Wake
+from podlite.kubelet.log_source import newest_instance
 from podlite.kubelet.log_watch import DirectoryWatcher
 from podlite.kubelet.paths import container_log_path, pod_logs_dir
 from podlite.kubelet.read_logs import LogEnd, LogOptions, read_logs
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
+    from collections.abc import Callable
+    from types import TracebackType
 
     from podlite.api.pod import Pod
     from podlite.api.status import ContainerStatus
-    from podlite.kubelet.kubelet import Kubelet
+    from podlite.cli.lines import LineWriter
+    from podlite.kubelet.read_logs import Output
+    from podlite.kubelet.types import KubeletConfig
 
 
 class Printer:
-    """Prints for a person on a terminal, and plain lines into a pipe."""
+    """Prints for a person on a terminal, and plain lines into a pipe.
 
-    def __init__(self, kubelet: Kubelet, arguments: argparse.Namespace, pods: int) -> None:
-        self._kubelet = kubelet
+    An async context manager: leaving it waits until everything that the containers wrote is printed, unless `abandon`
+    was called. `on_closed` is called when nobody reads our output any more.
+    """
+
+    def __init__(self, config: KubeletConfig, arguments: argparse.Namespace, on_closed: Callable[[], None]) -> None:
+        self._config = config
         self._output = arguments.output
         self._quiet = arguments.quiet or arguments.output is not None
-        self._colour = terminal.wants_colour(1)
-        self._prefix = arguments.prefix == "always" or (arguments.prefix == "auto" and os.isatty(1))
-        self._followed: dict[tuple[str, str], tuple[int, LogEnd]] = {}
+        prefix = arguments.prefix == "always" or (arguments.prefix == "auto" and os.isatty(1))
+        self._lines = Lines(labels=prefix)
+        self._on_closed = on_closed
+        self._abandoned = False
+        # One write at a time, or lines of several containers would be mixed.
+        self._limiter = anyio.CapacityLimiter(1)
+        self._containers: dict[tuple[str, str], _Container] = {}
         self._shown: dict[str, str] = {}
-        self._watcher: DirectoryWatcher | None = None
-        self._colours: dict[str, str] = {}
+
+    async def __aenter__(self) -> Printer:
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._watcher = DirectoryWatcher(self._tasks)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        if error is not None:
+            self._tasks.cancel_scope.cancel()
+        for each in self._containers.values():
+            each.finish()
+        try:
+            for each in self._containers.values():
+                await each.done.wait()
+        finally:
+            self._watcher.close()
+            closed = await self._tasks.__aexit__(kind, error, traceback)
+        return closed
+
+    def abandon(self) -> None:
+        """Prints no more of what containers wrote: somebody is in a hurry. Idempotent."""
+        self._abandoned = True
+        for each in self._containers.values():
+            each.scope.cancel()
 
     def note(self, text: str) -> None:
         """A remark about the run, on standard error."""
         if not self._quiet:
-            print(terminal.paint(f"podlite: {text}", "dim", on=terminal.wants_colour(2)), file=sys.stderr)
+            try:
+                terminal.note(f"podlite: {text}")
+            except BrokenPipeError:
+                self._on_closed()
 
-    def show(self, pod: Pod, tasks: TaskGroup) -> None:
+    def show(self, pod: Pod) -> None:
         """Takes in a pod's status: what is new in it is said, and what runs is followed."""
         if not self._quiet:
             self._say_changes(pod)
         if self._output is None:
             for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
-                self._follow(pod, status, tasks)
-
-    def stop(self) -> None:
-        """Ends the following of logs after what is in them."""
-        for _, end in self._followed.values():
-            end.set()
-        if self._watcher is not None:
-            self._watcher.close()
+                self._follow(pod, status)
 
     # --- state changes ----------------------------------------------------------------------
 
@@ -70,46 +108,44 @@ class Printer:
 
     # --- logs -------------------------------------------------------------------------------
 
-    def _follow(self, pod: Pod, status: ContainerStatus, tasks: TaskGroup) -> None:
-        """One follower for each instance of a container: it is told when that one has ended."""
+    def _follow(self, pod: Pod, status: ContainerStatus) -> None:
         key = (pod.metadata.uid, status.name)
-        started = status.state.running is not None or (
-            status.state.terminated is not None and bool(status.container_id)
-        )
-        followed = self._followed.get(key)
-        if followed is not None:
-            count, end = followed
-            if status.restart_count > count or status.state.terminated is not None:
-                end.set()
-            if status.restart_count == count:
+        container = self._containers.get(key)
+        if container is None:
+            if newest_instance(status) < 0:
                 return
-        first = 0 if followed is None else followed[0] + 1
-        last = status.restart_count if started else status.restart_count - 1
-        for count in range(first, last + 1):
-            end = LogEnd()
-            if count < status.restart_count or status.state.running is None:
-                end.set()
-            self._followed[key] = (count, end)
-            tasks.start_soon(self._copy, pod, status.name, count, end, tasks)
+            container = self._containers[key] = _Container()
+            if self._abandoned:
+                container.scope.cancel()
+            self._tasks.start_soon(self._copy, pod, status.name, container)
+        container.update(status)
 
-    async def _copy(self, pod: Pod, container: str, count: int, end: LogEnd, tasks: TaskGroup) -> None:
-        if self._watcher is None:
-            self._watcher = DirectoryWatcher(tasks)
-        path = f"{pod_logs_dir(self._kubelet.config, pod)}/{container_log_path(container, count)}"
-        writer = LineWriter(self._label(pod, container) if self._prefix else b"")
+    async def _copy(self, pod: Pod, name: str, container: _Container) -> None:
+        """Prints the output of one container after the other instance."""
+        directory = pod_logs_dir(self._config, pod)
+        writer = self._lines.writer(f"{pod.metadata.name}/{name}")
+        try:
+            with container.scope:
+                while await container.next():
+                    path = f"{directory}/{container_log_path(name, container.number)}"
+                    await self._copy_log(path, writer, container.end)
+                    writer.end()
+        except BrokenPipeError:
+            self._on_closed()
+        finally:
+            container.done.set()
+
+    async def _copy_log(self, path: str, writer: LineWriter, end: LogEnd) -> None:
+        def write(output: Output) -> None:
+            writer.write(output.stream, output.data)
+
         try:
             async with aclosing(read_logs(path, LogOptions(follow=True), self._watcher, end)) as outputs:
                 async for output in outputs:
-                    writer.write(output.stream, output.data)
+                    # On a thread: whoever reads our output may be slow.
+                    await to_thread.run_sync(write, output, abandon_on_cancel=True, limiter=self._limiter)
         except FileNotFoundError:
             pass  # it never had output, or it is removed already
-        writer.end()
-
-    def _label(self, pod: Pod, container: str) -> bytes:
-        name = f"{pod.metadata.name}/{container}"
-        if name not in self._colours:
-            self._colours[name] = terminal.CYCLE[len(self._colours) % len(terminal.CYCLE)]
-        return f"{terminal.paint(name, self._colours[name], on=self._colour)} ".encode()
 
     # --- objects ----------------------------------------------------------------------------
 
@@ -123,34 +159,45 @@ class Printer:
         sys.stdout.flush()
 
 
-class LineWriter:
-    """Copies output to our own streams, byte for byte, with a label before each line if there is one."""
+class _Container:
+    """Which instance of a container is being printed, and whether its log gets more."""
 
-    def __init__(self, label: bytes) -> None:
-        self._label = label
-        self._at_start = {"stdout": True, "stderr": True}
+    def __init__(self) -> None:
+        self.number = -1
+        self.end = LogEnd()
+        self.done = anyio.Event()
+        self.scope = anyio.CancelScope()
+        self._newest = -1
+        self._running = False
+        self._over = False
+        self._wake = Wake()
 
-    def write(self, stream: str, data: bytes) -> None:
-        """Writes what came from `stream`."""
-        target = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
-        if self._label:
-            data = self._labelled(stream, data)
-        target.write(data)
-        target.flush()
+    def update(self, status: ContainerStatus) -> None:
+        """Takes in the container's status."""
+        self._newest = newest_instance(status)
+        self._running = status.state.running is not None
+        self._tell()
 
-    def _labelled(self, stream: str, data: bytes) -> bytes:
-        lines = data.split(b"\n")
-        start = self._label if self._at_start[stream] and data else b""
-        self._at_start[stream] = not lines[-1]
-        end = b"\n" if not lines[-1] else b""
-        body = lines[:-1] if not lines[-1] else lines
-        return start + (b"\n" + self._label).join(body) + end
+    def finish(self) -> None:
+        """There is no more to come than what is in the logs."""
+        self._over = True
+        self._tell()
 
-    def end(self) -> None:
-        """On a labelled terminal, a last line without an end gets one, for somebody else's follows."""
-        for stream, at_start in self._at_start.items():
-            if self._label and not at_start:
-                self.write(stream, b"\n")
+    async def next(self) -> bool:
+        """Goes on to the next instance as soon as there is one; False if there will be none."""
+        while self.number >= self._newest:
+            if self._over:
+                return False
+            await self._wake.wait()
+        self.number += 1
+        self.end = LogEnd()
+        self._tell()
+        return True
+
+    def _tell(self) -> None:
+        if self.number < self._newest or not self._running or self._over:
+            self.end.set()
+        self._wake.set()
 
 
 def _phase_text(pod: Pod) -> str:

@@ -198,8 +198,7 @@ class _InitActions:
         self.failed = False
         # An exited app container proves nothing: it may have ended with an earlier sandbox.
         self.initialized = not pod.spec.init_containers or any(
-            newest is not None
-            and newest.state in (ContainerState.CONTAINER_CREATED, ContainerState.CONTAINER_RUNNING)
+            newest is not None and newest.state in (ContainerState.CONTAINER_CREATED, ContainerState.CONTAINER_RUNNING)
             for newest in (status.container(each.name) for each in pod.spec.containers)
         )
         if pod.spec.init_containers:

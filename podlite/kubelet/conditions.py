@@ -102,9 +102,7 @@ def ready(
         if met is None:
             problems.append(f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.')
         elif met.status != "True":
-            problems.append(
-                f'the status of pod readiness gate "{gate.condition_type}" is not "True", but {met.status}'
-            )
+            problems.append(f'the status of pod readiness gate "{gate.condition_type}" is not "True", but {met.status}')
     if problems:
         return _condition(pod, READY, False, "ReadinessGatesNotReady", ", ".join(problems))
     return containers

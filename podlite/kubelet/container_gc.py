@@ -45,9 +45,7 @@ def garbage_plan(pods: Iterable[RuntimePodStatus], config: KubeletConfig, now_ns
         units += by_name.values()
         used = {each.sandbox_id for each in pod.containers}
         sandboxes += [
-            each.id
-            for each in pod.sandboxes[1:]
-            if each.state != PodSandboxState.SANDBOX_READY and each.id not in used
+            each.id for each in pod.sandboxes[1:] if each.state != PodSandboxState.SANDBOX_READY and each.id not in used
         ]
     return GarbagePlan(tuple(_containers_to_remove(units, config)), tuple(sandboxes))
 

@@ -71,7 +71,7 @@ class ContainerLogManager:
 
 def _rename(old: str, new: str) -> None:
     """Blocking. Raises OSError; never writes over a file."""
-    if os.path.lexists(new):
+    if os.path.lexists(new) or os.path.lexists(new + COMPRESSED):
         raise FileExistsError(errno.EEXIST, "the log was rotated in this second already", new)
     os.rename(old, new)
 

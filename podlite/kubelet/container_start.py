@@ -144,9 +144,7 @@ class ContainerStarter:
             self._recorder.container_event(pod, container, type, reason, message)
 
         try:
-            return await self._images.ensure(
-                pod, container.image, container.image_pull_policy, record, context.config
-            )
+            return await self._images.ensure(pod, container.image, container.image_pull_policy, record, context.config)
         except KubeletError as error:
             self._failed_event(pod, container, f"Error: {error.reason}")
             raise

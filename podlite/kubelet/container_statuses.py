@@ -38,9 +38,7 @@ POD_INITIALIZING = "PodInitializing"
 STATUS_UNKNOWN = "ContainerStatusUnknown"
 
 LOST_MESSAGE = "The container could not be located when the pod was terminated"
-_LOST_RUNNING_MESSAGE = (
-    "The container could not be located when the pod was deleted.  The container used to be Running"
-)
+_LOST_RUNNING_MESSAGE = "The container could not be located when the pod was deleted.  The container used to be Running"
 _INITIALIZED_MESSAGE = (
     "Unable to get init container status from container runtime and pod has been initialized, "
     "treat it as exited normally"
@@ -111,9 +109,7 @@ def _initial(facts: Facts, container: Container, old: ContainerStatus | None, ex
     if not exists and old.state.running is not None and old.last_state.terminated is None:
         # It ran, and its end was missed: that is an end, or the pod would seem to have gone back to Pending.
         status.last_state = ContainerState(
-            terminated=ContainerStateTerminated(
-                exit_code=137, reason=STATUS_UNKNOWN, message=_LOST_RUNNING_MESSAGE
-            )
+            terminated=ContainerStateTerminated(exit_code=137, reason=STATUS_UNKNOWN, message=_LOST_RUNNING_MESSAGE)
         )
         if facts.pod.metadata.deletion_timestamp is None:
             status.restart_count += 1

@@ -8,7 +8,7 @@ Sources: pkg/kubelet/events/event.go and k8s.io/client-go/tools/record/events_ca
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -20,13 +20,9 @@ from podlite.kubelet.gotime import NANOSECONDS, rfc3339
 from podlite.kubelet.watch import Broadcast, Subscription
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from podlite.api.container import Container
     from podlite.api.pod import Pod
     from podlite.kubelet.clock import Clock
-
-T = TypeVar("T")
 
 NORMAL = "Normal"
 WARNING = "Warning"
@@ -93,6 +89,17 @@ class _Allowance:
         return True
 
 
+class _About:
+    """What is kept of one object: the keys of its events, and what holds them back."""
+
+    __slots__ = ("allowances", "keys", "similar")
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+        self.similar: dict[str, _Similar] = {}
+        self.allowances: dict[str, _Allowance] = {}
+
+
 class EventRecorder:
     """Records events, and hands them to who watches. Events that were handed out are never changed."""
 
@@ -100,8 +107,7 @@ class EventRecorder:
         self._clock = clock
         self._source = EventSource(component=COMPONENT, host=node_name)
         self._events: OrderedDict[str, Event] = OrderedDict()
-        self._similar: OrderedDict[str, _Similar] = OrderedDict()
-        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
+        self._objects: dict[str, _About] = {}
         self._changes: Broadcast[Event] = Broadcast()
 
     def pod_event(self, pod: Pod, type: str, reason: str, message: str) -> None:
@@ -130,22 +136,21 @@ class EventRecorder:
         return self._changes.subscribe()
 
     def remove(self, uid: str) -> None:
-        """Forgets the events of an object."""
-        for key in [key for key, each in self._events.items() if each.involved_object.uid == uid]:
+        """Forgets the events of an object. Idempotent."""
+        about = self._objects.pop(uid, None)
+        for key in about.keys if about is not None else ():
             del self._events[key]
-        for kept in (self._similar, self._allowances):
-            for key in [each for each in kept if each.startswith(f"{uid} ")]:
-                del kept[key]
 
     def close(self) -> None:
         """Ends every watcher's iteration."""
         self._changes.close()
 
-    def _record(self, about: ObjectReference, type: str, reason: str, message: str) -> None:
+    def _record(self, reference: ObjectReference, type: str, reason: str, message: str) -> None:
         now_ns = self._clock.now_ns()
-        group = f"{about.uid} {type} {reason}"
-        key = f"{group} {about.field_path} {message}"
-        similar = _bounded(self._similar, group, _Similar)
+        about = self._objects.setdefault(reference.uid, _About())
+        group = f"{reference.uid} {type} {reason}"
+        key = f"{group} {reference.field_path} {message}"
+        similar = about.similar.setdefault(group, _Similar())
         if now_ns - similar.last_ns > _SIMILAR_NS:
             similar.messages.clear()
         similar.last_ns = now_ns
@@ -154,17 +159,28 @@ class EventRecorder:
             similar.messages.pop()
             message = f"(combined from similar events): {message}"
             key = group
-        before = self._events.pop(key, None)
-        allowance = _bounded(self._allowances, f"{about.uid} {type}", lambda: _Allowance(now_ns))
+        allowance = about.allowances.get(type)
+        if allowance is None:
+            allowance = about.allowances[type] = _Allowance(now_ns)
         allowed = allowance.take(now_ns)
+        before = self._events.pop(key, None)
         if not allowed and before is None:
             return
-        event = self._event(about, type, reason, message, now_ns, before)
+        event = self._event(reference, type, reason, message, now_ns, before)
         self._events[key] = event
+        about.keys.add(key)
         if len(self._events) > MAX_EVENTS:
-            self._events.popitem(last=False)
+            self._drop_oldest()
         if allowed:
             self._changes.send(key, event)
+
+    def _drop_oldest(self) -> None:
+        key, event = self._events.popitem(last=False)
+        uid = event.involved_object.uid
+        about = self._objects[uid]
+        about.keys.discard(key)
+        if not about.keys:
+            del self._objects[uid]
 
     def _event(
         self, about: ObjectReference, type: str, reason: str, message: str, now_ns: int, before: Event | None
@@ -188,17 +204,6 @@ class EventRecorder:
             reporting_component=COMPONENT,
             reporting_instance=self._source.host,
         )
-
-
-def _bounded(kept: OrderedDict[str, T], key: str, make: Callable[[], T]) -> T:
-    found = kept.get(key)
-    if found is None:
-        found = kept[key] = make()
-        if len(kept) > MAX_EVENTS:
-            kept.popitem(last=False)
-    else:
-        kept.move_to_end(key)
-    return found
 
 
 def _reference(pod: Pod, field_path: str) -> ObjectReference:

@@ -6,9 +6,10 @@ Source: pkg/kubelet/images/image_manager.go and types.go, Kubernetes 1.36.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from podlite.cri.errors import CRIError, ImageError
 from podlite.cri.types import ImageSpec
@@ -46,7 +47,7 @@ LOCAL_REGISTRY = "podlite.local"
 USE, PULL, REFUSE = "use", "pull", "refuse"
 
 
-class EnsuredImage(NamedTuple):
+class EnsuredImage(msgspec.Struct, frozen=True):
     """`ref` is what a container is created from; `image` is what the runtime knows of it."""
 
     ref: str

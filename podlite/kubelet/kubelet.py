@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from podlite.api.events import Event
     from podlite.api.pod import Pod
     from podlite.api.probes import LifecycleHandler
+    from podlite.api.status import PodCondition
     from podlite.cri.services import ImageService, RuntimeService
     from podlite.kubelet.admission import Rejection
     from podlite.kubelet.clock import Clock
@@ -58,6 +59,9 @@ if TYPE_CHECKING:
     from podlite.kubelet.streams import PodStreams
     from podlite.kubelet.types import Prober
     from podlite.kubelet.watch import Subscription
+
+# Of how many removed pods the events are kept: somebody may just be looking.
+_EVENTS_OF_REMOVED = 32
 
 
 class PodNotFound(PodliteError):
@@ -94,6 +98,7 @@ class Kubelet:
         self._cgroups = cgroups or PodCgroups(self.config)
         self._credentials = credentials
         self._adding: set[str] = set()
+        self._removed: list[str] = []
         self._streams: PodStreams | None = None
 
     async def __aenter__(self) -> Kubelet:
@@ -110,7 +115,7 @@ class Kubelet:
 
     def _build(self) -> None:
         config, clock = self.config, self.clock
-        self._pod_json = PodJson(config, self._tasks)
+        self._pod_json = PodJson(config, self._tasks, clock)
         self._pleg = Pleg(self.runtime, clock, config, self._woken)
         self._image_manager = ImageManager(
             self.images,
@@ -126,9 +131,7 @@ class Kubelet:
             recorder=self.recorder,
             killer=self._killer,
             hooks=self._run_hook,
-            back_off=BackOff(
-                clock, config.container_back_off, config.max_container_back_off, CONTAINER_RESET_SECONDS
-            ),
+            back_off=BackOff(clock, config.container_back_off, config.max_container_back_off, CONTAINER_RESET_SECONDS),
             clock=clock,
             config=config,
             objects=self.objects,
@@ -262,9 +265,7 @@ class Kubelet:
         meta = record.pod.metadata
         if meta.deletion_grace_period_seconds is None or grace < meta.deletion_grace_period_seconds:
             until = self.clock.now_ns() + grace * NANOSECONDS
-            meta = structs.replace(
-                meta, deletion_timestamp=rfc3339(until), deletion_grace_period_seconds=grace
-            )
+            meta = structs.replace(meta, deletion_timestamp=rfc3339(until), deletion_grace_period_seconds=grace)
             record.pod = structs.replace(record.pod, metadata=meta)
             self._statuses.set_spec(record.pod)
         record.keep_logs = record.keep_logs or keep_logs
@@ -290,6 +291,15 @@ class Kubelet:
             raise PodExists(f'the pod {labels.pod_name(pod)} has a container "{container.name}" already')
         spec = structs.replace(pod.spec, ephemeral_containers=[*pod.spec.ephemeral_containers, container])
         return await self.update_pod(structs.replace(pod, spec=spec))
+
+    def set_pod_condition(self, uid: str, condition: PodCondition) -> None:
+        """Sets a condition that is not the kubelet's own, such as that of a readiness gate.
+
+        Raises PodNotFound, and ValueError for a condition of the kubelet's.
+        """
+        record = self._record(uid)
+        self._statuses.set_condition(uid, condition)
+        record.wake.set()
 
     def pods(self) -> list[Pod]:
         """All pods with their status, oldest first."""
@@ -380,9 +390,7 @@ class Kubelet:
         if _asks_for_nothing(pod):
             rejection = admission.check_admission(pod, self.config, others=others)
         else:
-            rejection = await to_thread.run_sync(
-                lambda: admission.check_admission(pod, self.config, others=others)
-            )
+            rejection = await to_thread.run_sync(lambda: admission.check_admission(pod, self.config, others=others))
         if rejection is None and any(port.host_port for each in labels.all_containers(pod) for port in each.ports):
             from podlite.kubelet.host_ports import check_host_ports
 
@@ -392,6 +400,9 @@ class Kubelet:
     def _changed(self, change: PodChange) -> None:
         if change.type == DELETED:
             self._pod_json.forget(change.pod.metadata.uid)
+            self._removed.append(change.pod.metadata.uid)
+            if len(self._removed) > _EVENTS_OF_REMOVED:
+                self.recorder.remove(self._removed.pop(0))
             if self._streams is not None:
                 self._streams.pod_gone(change.pod.metadata.uid)
         else:
@@ -425,9 +436,7 @@ class Kubelet:
     def _make_prober(self) -> Prober:
         from podlite.kubelet.prober.manager import ProbeManager
 
-        return ProbeManager(
-            self._tasks, self.runtime, self.clock, self._probed, self.recorder.container_event
-        )
+        return ProbeManager(self._tasks, self.runtime, self.clock, self._probed, self.recorder.container_event)
 
     def _probed(self, uid: str, container_id: str, kind: str, result: ProbeResult) -> None:
         """A probe has come to another result."""

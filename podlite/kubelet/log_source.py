@@ -49,6 +49,32 @@ def find_status(pod: Pod, container: str) -> ContainerStatus | None:
     return next((each for each in every if each.name == container), None)
 
 
+def newest_instance(status: ContainerStatus) -> int:
+    """The number of the newest instance of a container that was started; -1 if none was."""
+    state = status.state
+    started = state.running is not None or (state.terminated is not None and bool(status.container_id))
+    # Waiting to be started again: the count is still that of the instance that has ended.
+    started = started or (state.waiting is not None and status.last_state.terminated is not None)
+    return status.restart_count if started else status.restart_count - 1
+
+
+def ended_for_good(pod: Pod, name: str) -> bool:
+    """Whether no instance of a container runs, and none will be started any more."""
+    from podlite.kubelet.labels import find_container, is_sidecar
+    from podlite.kubelet.restart import restarts_after
+
+    if pod.status.phase in ("Succeeded", "Failed"):
+        return True
+    status, container = find_status(pod, name), find_container(pod, name)
+    if status is None or container is None or status.state.terminated is None:
+        return False
+    code = status.state.terminated.exit_code
+    is_init = any(each.name == name for each in pod.spec.init_containers)
+    if is_init and not is_sidecar(container) and code == 0:
+        return True
+    return not restarts_after(container, pod.spec, code)
+
+
 def _container_id(status: ContainerStatus, pod: str, previous: bool) -> str:
     state, last = status.state, status.last_state.terminated
     last_id = last.container_id if last is not None else ""

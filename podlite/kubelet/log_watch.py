@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
     from podlite.kubelet.clock import Wake
 
-_CHANGES = (
-    inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_DELETE | inotify.IN_DELETE_SELF
-)
+_CHANGES = inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_DELETE | inotify.IN_DELETE_SELF
 
 
 class DirectoryWatcher:

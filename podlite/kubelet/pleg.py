@@ -189,6 +189,9 @@ class Pleg:
                 )
             )
         self._changed(uid, event.container_event_type in _OWN_DOING)
+        if event.container_event_type == ContainerEventType.CONTAINER_STARTED_EVENT:
+            # Loaded while the container runs, rather than once it has ended and others wait to be told.
+            import podlite.kubelet.termination_message  # noqa: F401
 
     def _keep(self, status: RuntimePodStatus) -> RuntimePodStatus:
         known = self._cache.get(status.uid)

@@ -1,19 +1,21 @@
 """Each pod's manifest and status as a file, `<run dir>/pods/<uid>/pod.json`: other terminals see it with no daemon.
 
-The file is replaced atomically, on a worker thread, and never more often than it can be written: of changes that
-come while one is being written, only the newest is. It is in memory on most machines, and void after a reboot.
-What it looks like to others, and the lock beside it that says whose the pod is: `podlite.kubelet.written_pods`.
+The file is replaced atomically, on a worker thread, and no more often than every few milliseconds: of changes that
+come meanwhile only the newest is written. It is in memory on most machines, and void after a reboot. What it looks
+like to others, and the lock beside it that says whose the pod is: `podlite.kubelet.written_pods`.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
 from podlite import log
+from podlite.kubelet.clock import Wake
 from podlite.kubelet.paths import pod_record_dir
 from podlite.kubelet.written_pods import NAME, remove_files, take, write_pod
 
@@ -21,21 +23,29 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from podlite.api.pod import Pod
+    from podlite.kubelet.clock import Clock
     from podlite.kubelet.types import KubeletConfig
+
+# What a person cannot see, and what many short pods spare the disk.
+_PERIOD = 0.02
 
 
 class PodJson:
     """Writes pods' files. `tasks` is where the writer runs, whenever there is something to write."""
 
-    def __init__(self, config: KubeletConfig, tasks: TaskGroup) -> None:
+    def __init__(self, config: KubeletConfig, tasks: TaskGroup, clock: Clock) -> None:
         self._config = config
         self._tasks = tasks
+        self._clock = clock
         self._dirty: dict[str, Pod] = {}
+        self._hurry = Wake()
+        self._idle: anyio.Event | None = None
+        # What follows belongs to whoever holds the lock, on whatever thread.
+        self._lock = threading.Lock()
+        self._held: dict[str, int] = {}
+        self._versions: dict[str, int] = {}
         self._removed: set[str] = set()
-        self._locks: dict[str, int] = {}
-        self._writing = False
-        self._idle = anyio.Event()
-        self._idle.set()
+        self._forgotten: set[str] = set()
 
     def put(self, pod: Pod) -> None:
         """Has the pod written, soon. The pod must not be changed afterwards."""
@@ -43,55 +53,76 @@ class PodJson:
         if uid in self._removed:
             return
         self._dirty[uid] = pod
-        if not self._writing:
-            self._writing = True
+        if self._idle is None:
             self._idle = anyio.Event()
-            self._tasks.start_soon(self._write_all)
+            self._tasks.start_soon(self._write_all, self._idle)
 
-    async def remove(self, uid: str) -> None:
-        """Removes a pod's files, and its directory if nothing else is in it; nothing is written from then on."""
-        self._removed.add(uid)
+    def write_now(self, uid: str) -> None:
+        """Writes what is to be written of a pod: nothing is made for a pod before it is written down. Blocking."""
+        pod = self._dirty.pop(uid, None)
+        if pod is not None:
+            self._write([pod])
+
+    def remove(self, uid: str) -> None:
+        """Removes a pod's files, and its directory if nothing else is in it; nothing is written from then on.
+
+        Blocking. Raises OSError.
+        """
         self._dirty.pop(uid, None)
-        await self._idle.wait()
-        await to_thread.run_sync(self._remove, uid)
+        with self._lock:
+            self._removed.add(uid)
+            self._versions.pop(uid, None)
+            remove_files(pod_record_dir(self._config, uid))
+            fd = self._held.pop(uid, None)
+            if fd is not None:
+                os.close(fd)
 
     def forget(self, uid: str) -> None:
-        """Drops what is kept to keep a removed pod's file from coming back."""
-        self._removed.discard(uid)
+        """Drops, once no write is under way, what keeps a removed pod's file from coming back."""
+        self._forgotten.add(uid)
+        if self._idle is None:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._removed -= self._forgotten
+        self._forgotten.clear()
 
     async def flush(self) -> None:
         """Returns when everything is written."""
-        await self._idle.wait()
+        while self._idle is not None:
+            self._hurry.set()
+            await self._idle.wait()
 
     def close(self) -> None:
         """Gives up the pods' locks; whose files are still there has lost its process. Idempotent."""
-        while self._locks:
-            os.close(self._locks.popitem()[1])
+        while self._held:
+            os.close(self._held.popitem()[1])
 
-    async def _write_all(self) -> None:
+    async def _write_all(self, idle: anyio.Event) -> None:
         try:
             while self._dirty:
+                with self._clock.timeout(_PERIOD):
+                    await self._hurry.wait()
                 pods, self._dirty = self._dirty, {}
-                await to_thread.run_sync(self._write, list(pods.values()))
+                if pods:
+                    await to_thread.run_sync(self._write, list(pods.values()))
+            self._forget()
         finally:
-            self._writing = False
-            self._idle.set()
+            self._idle = None
+            idle.set()
 
     def _write(self, pods: list[Pod]) -> None:
         """Blocking."""
         for pod in pods:
-            uid = pod.metadata.uid
+            uid, version = pod.metadata.uid, int(pod.metadata.resource_version or 0)
             directory = pod_record_dir(self._config, uid)
-            try:
-                if uid not in self._locks:
-                    self._locks[uid] = take(directory, self._config)
-                write_pod(directory, pod)
-            except OSError as error:
-                log.warning("a pod's file cannot be written", path=f"{directory}/{NAME}", why=error.strerror or "")
-
-    def _remove(self, uid: str) -> None:
-        """Blocking."""
-        remove_files(pod_record_dir(self._config, uid))
-        fd = self._locks.pop(uid, None)
-        if fd is not None:
-            os.close(fd)
+            with self._lock:
+                if uid in self._removed or version < self._versions.get(uid, 0):
+                    continue
+                try:
+                    if uid not in self._held:
+                        self._held[uid] = take(directory, self._config)
+                    write_pod(directory, pod)
+                    self._versions[uid] = version
+                except OSError as error:
+                    log.warning("a pod's file cannot be written", path=f"{directory}/{NAME}", why=error.strerror or "")

@@ -95,22 +95,24 @@ class PodParts:
         pod = record.pod
         if record.cgroup_parent is None:
             with step("pod.cgroup", pod=labels.pod_name(pod)):
-                record.cgroup_parent = await to_thread.run_sync(self._make_cgroup_and_logs, pod, self._report)
+                record.cgroup_parent = await to_thread.run_sync(self._make_cgroup_and_logs, pod)
         if record.volumes is None:
             record.volumes = await self._set_up_volumes(pod)
 
-    def _make_cgroup_and_logs(self, pod: Pod, report: Callable[[Pod, str, str], None]) -> str:
-        """Blocking."""
+    def _make_cgroup_and_logs(self, pod: Pod) -> str:
+        """Blocking. The pod is written down first."""
+        self._pod_json.write_now(pod.metadata.uid)
         try:
             parent = self._cgroups.create(pod)
         except KubeletError as error:
-            report(pod, events.FAILED_CREATE_POD_CONTAINER, f"unable to ensure pod container exists: {error}")
+            text = f"unable to ensure pod container exists: {error}"
+            self._report(pod, events.FAILED_CREATE_POD_CONTAINER, text)
             raise
         try:
             make_log_directory(pod_logs_dir(self._config, pod))
         except OSError as error:
             text = f"error making pod data directories: {error.filename}: {error.strerror}"
-            report(pod, events.FAILED, text)
+            self._report(pod, events.FAILED, text)
             raise KubeletError(text, reason=events.FAILED) from error
         return parent
 
@@ -175,19 +177,23 @@ class PodParts:
         remove_pod_directory(self._config, uid)
         self._cgroups.remove(uid)
 
-    async def forget_record_file(self, record: PodRecord) -> None:
-        """Removes the file by which other terminals see the pod."""
-        await self._pod_json.remove(record.uid)
+    async def remove_files(self, record: PodRecord) -> None:
+        """Removes the pod's logs, unless they are to be kept, and the file by which other terminals see it, last.
 
-    async def remove_directories(self, record: PodRecord) -> None:
-        """Removes the pod's logs, unless they are to be kept. Idempotent. Raises KubeletError."""
-        if record.keep_logs or self._config.keep_logs:
-            return
-        path = pod_logs_dir(self._config, record.pod)
+        Idempotent. Raises KubeletError.
+        """
+        keep = record.keep_logs or self._config.keep_logs
+        await to_thread.run_sync(self._remove_files, record.pod, keep)
+
+    def _remove_files(self, pod: Pod, keep_logs: bool) -> None:
+        """Blocking."""
         try:
-            await to_thread.run_sync(remove_directory, path)
+            if not keep_logs:
+                remove_directory(pod_logs_dir(self._config, pod))
+            self._pod_json.remove(pod.metadata.uid)
         except OSError as error:
-            raise KubeletError(f"the pod's logs {path} cannot be removed: {error.strerror}") from error
+            text = f"the files of the pod cannot be removed: {error.filename}: {error.strerror}"
+            raise KubeletError(text, reason=events.FAILED_KILL_POD) from error
 
     async def remove_container_logs(self, container: RuntimeContainerStatus) -> None:
         """Removes the log of a container that is about to be removed, rotated files included."""

@@ -52,6 +52,9 @@ _MAX_ROUNDS = 32
 # What the generic PLEG's period is to a kubelet: a sandbox that dies at once is not made again at once.
 _SANDBOX_SPACING = 1.0
 
+SANDBOX_LOST_REASON = "PodSandboxLost"
+SANDBOX_LOST_MESSAGE = "The pod's sandbox is gone, and its restart policy does not let it begin again"
+
 
 class PodSyncer:
     """Carries out what a pod's worker asks for. One for all pods; what belongs to one pod is in its record."""
@@ -94,8 +97,13 @@ class PodSyncer:
             if self.publish(record, runtime).phase in TERMINAL:
                 return True
             plan = compute_pod_actions(record.pod, runtime, self._parts.results)
-            if plan.idle or (plan.kill_pod and not plan.create_sandbox and runtime.stopped):
+            if plan.idle:
                 return False
+            if plan.kill_pod and not plan.create_sandbox and runtime.stopped:
+                # Nothing runs, and nothing may be started in place of what was lost: the kubelet would wait for ever.
+                record.evicted = (SANDBOX_LOST_REASON, SANDBOX_LOST_MESSAGE)
+                self._recorder.pod_event(record.pod, events.WARNING, SANDBOX_LOST_REASON, SANDBOX_LOST_MESSAGE)
+                continue
             failures = await self._execute(record, plan, runtime)
             runtime = await self._pleg.inspect(record.uid)
             if failures:
@@ -111,9 +119,7 @@ class PodSyncer:
         self.publish(record, runtime)
         self._parts.stop_liveness_and_startup(record)
         try:
-            await self._killer.kill_pod(
-                pod, runtime, grace_override=record.grace, hooks_done=record.hooks_done
-            )
+            await self._killer.kill_pod(pod, runtime, grace_override=record.grace, hooks_done=record.hooks_done)
         except KubeletError as error:
             self._recorder.pod_event(pod, events.WARNING, events.FAILED_KILL_POD, f"error killing pod: {error}")
             raise
@@ -141,9 +147,8 @@ class PodSyncer:
                     await self._runtime.remove_pod_sandbox(sandbox.id)
                 except NotFoundError:
                     pass
-            await self._parts.remove_directories(record)
+            await self._parts.remove_files(record)
             # Last: as long as anything is left, others see the pod, and whoever finds it orphaned removes the rest.
-            await self._parts.forget_record_file(record)
         record.last = self._statuses.pod(record.uid)
         self._images.forget(record.uid)
         self._starter.forget(record.uid)
@@ -192,9 +197,7 @@ class PodSyncer:
                     await self._prune(runtime, container.name, keep=0)
             else:
                 for each in plan.containers_to_kill:
-                    await self._killer.kill_container(
-                        pod, each.name, each.id, message=each.message, reason=each.reason
-                    )
+                    await self._killer.kill_container(pod, each.name, each.id, message=each.message, reason=each.reason)
                 for container in (*pod.spec.init_containers, *pod.spec.containers):
                     await self._prune(runtime, container.name, keep=self._config.max_dead_containers_per_container)
             if not (

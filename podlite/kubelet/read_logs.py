@@ -77,7 +77,7 @@ async def read_lines(
             data = b"."
             while data:
                 data = await to_thread.run_sync(log.read)
-                lines = _wanted(buffer.feed(data, last=ended), options)
+                lines = wanted(buffer.feed(data, last=ended), options)
                 if lines:
                     yield lines
             if ended or end is None:
@@ -110,7 +110,8 @@ def _open(path: str, options: LogOptions) -> LogFile:
     return log
 
 
-def _wanted(lines: list[LogLine], options: LogOptions) -> list[LogLine]:
+def wanted(lines: list[LogLine], options: LogOptions) -> list[LogLine]:
+    """The lines of the stream, and of the time, that the options ask for. Pure."""
     if options.stream != "All":
         stream = options.stream.lower()
         lines = [each for each in lines if each.stream == stream]

@@ -215,9 +215,7 @@ def _has_initialized(pod: Pod, status: PodStatus) -> bool:
     last = status.init_container_statuses[-1]
     if is_sidecar(containers[-1]):
         return last.state.running is not None and bool(last.started)
-    return any(
-        each.terminated is not None and each.terminated.exit_code == 0 for each in (last.last_state, last.state)
-    )
+    return any(each.terminated is not None and each.terminated.exit_code == 0 for each in (last.last_state, last.state))
 
 
 def _has_active_app_container(pod: Pod, runtime: RuntimePodStatus) -> bool:

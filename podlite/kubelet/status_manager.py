@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from podlite.api.pod import Pod
-    from podlite.api.status import ContainerStatus, PodStatus
+    from podlite.api.status import ContainerStatus, PodCondition, PodStatus
     from podlite.kubelet.clock import Clock
     from podlite.kubelet.watch import Subscription
 
@@ -141,6 +141,19 @@ class StatusManager:
         record.status = _with_container(record.status, structs.replace(found, started=started))
         self._publish(record)
         return True
+
+    def set_condition(self, uid: str, condition: PodCondition) -> None:
+        """Adds or replaces a condition that the kubelet does not own. Raises ValueError for one that it does."""
+        if condition.type in conditions.OWNED:
+            raise ValueError(f"the condition {condition.type} is the kubelet's own")
+        record = self._records.get(uid)
+        if record is None:
+            return
+        before = record.status.conditions
+        others = [each for each in before if each.type != condition.type]
+        found = conditions.with_transition_times([condition, *others], before, self._now())
+        record.status = structs.replace(record.status, conditions=found)
+        self._publish(record)
 
     def set_stopped(self, uid: str) -> None:
         """No container of the pod runs or will be started: its terminal phase may be shown."""

@@ -39,9 +39,7 @@ class PodStreams:
     ) -> ExecStream:
         """Runs a command in a container. Raises KubeletError, CRIError."""
         container_id = self._running(pod, container)
-        return await self._runtime.exec(
-            container_id, command, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr
-        )
+        return await self._runtime.exec(container_id, command, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr)
 
     async def attach(self, pod: Pod, container: str, *, stdin: bool, stdout: bool, stderr: bool) -> ExecStream:
         """Attaches to a container's own streams, with a terminal if it has one. Raises KubeletError, CRIError."""

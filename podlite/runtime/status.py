@@ -9,6 +9,7 @@ from podlite.cri.types import (
     ContainerFilter,
     ContainerStatus,
     ImageSpec,
+    NamespaceMode,
     PodSandbox,
     PodSandboxFilter,
     PodSandboxNetworkStatus,
@@ -25,12 +26,19 @@ def pod_sandbox_status(sandbox: Sandbox) -> PodSandboxStatus:
         metadata=sandbox.config.metadata,
         state=_sandbox_state(sandbox),
         created_at=sandbox.created_at,
-        network=PodSandboxNetworkStatus(ip=sandbox.ips[0] if sandbox.ips else "", additional_ips=sandbox.ips[1:]),
+        network=_network_status(sandbox),
         namespaces=sandbox.namespaces,
         labels=sandbox.config.labels,
         annotations=sandbox.config.annotations,
         runtime_handler=sandbox.runtime_handler,
     )
+
+
+def _network_status(sandbox: Sandbox) -> PodSandboxNetworkStatus | None:
+    """None for a pod without any network: to a kubelet, one with a network and no address in it is broken."""
+    if sandbox.ready and not sandbox.ips and sandbox.namespaces.network != NamespaceMode.NODE:
+        return None
+    return PodSandboxNetworkStatus(ip=sandbox.ips[0] if sandbox.ips else "", additional_ips=sandbox.ips[1:])
 
 
 def _sandbox_state(sandbox: Sandbox) -> PodSandboxState:

@@ -189,6 +189,49 @@ async def said(runtime: Runtime, container_id: str, count: int = 1) -> list[dict
             await anyio.sleep(0.01)
 
 
+# What a process can try on another one, without changing it; `canary` is a path of the host's.
+LOOK_INTO = """
+def readable(path):
+    # Some files can be opened by their owner and not be read.
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.pread(fd, 1, 0x400000 if path.endswith("/mem") else 0)
+    finally:
+        os.close(fd)
+
+def look(pid, canary):
+    found = {}
+    at = f"/proc/{pid}"
+    for link in ("root", "cwd", "exe"):
+        found[link] = attempt(os.readlink, f"{at}/{link}")
+    for fd in range(48):
+        found[f"fd{fd}"] = attempt(os.stat, f"{at}/fd/{fd}")
+    for file in ("environ", "maps", "mem", "auxv", "io", "syscall", "stack"):
+        found[file] = attempt(readable, f"{at}/{file}")
+    for way in ("root", "cwd"):
+        found[f"canary by {way}"] = attempt(os.stat, f"{at}/{way}{canary}")
+    found["list root"] = attempt(os.listdir, f"{at}/root")
+    found["map_files"] = attempt(os.listdir, f"{at}/map_files")
+    buffer = ctypes.create_string_buffer(8)
+    iovec = (ctypes.c_size_t * 2)(ctypes.addressof(buffer), 8)
+    remote = (ctypes.c_size_t * 2)(0x400000, 8)
+    numbers = {"x86_64": (310, 101), "aarch64": (270, 117)}[os.uname().machine]
+    # An address that may not be mapped: EFAULT would mean that the access was allowed.
+    found["process_vm_readv"] = syscall(numbers[0], pid, ctypes.byref(iovec), 1, ctypes.byref(remote), 1, 0)
+    found["pidfd_getfd"] = syscall(438, os.pidfd_open(pid), 0, 0)
+    for kind in ("mnt", "pid", "net", "user"):
+        found[f"ns {kind}"] = opened(f"{at}/ns/{kind}", os.O_RDONLY)
+    # Last: it would let go of the process.
+    found["PTRACE_SEIZE"] = syscall(numbers[1], 0x4206, pid, 0, 0)
+    return found
+"""
+
+
+def not_denied(found: dict[str, Any]) -> dict[str, Any]:
+    """What of the answers of LOOK_INTO is no refusal."""
+    return {what: answer for what, answer in found.items() if answer not in ("EACCES", "EPERM", "ENOENT")}
+
+
 def with_capabilities(*names: str) -> Capability:
     """The default capabilities and these."""
     return Capability(add_capabilities=list(names))

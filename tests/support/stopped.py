@@ -19,7 +19,7 @@ def children(pid: int) -> list[int]:
 
 
 def state(pid: int) -> str:
-    """One letter (proc(5)); "" for a process that is gone."""
+    """One letter (proc(5)), T for a stopped process and t for one that is traced; "" for one that is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return file.read().rpartition(b") ")[2][:1].decode()
@@ -34,7 +34,7 @@ async def stopped_child(runtime: Runtime, sandbox_id: str) -> int:
     with anyio.fail_after(20):
         while True:
             for pid in children(shim.pid):
-                if state(pid) == "T":
+                if state(pid) in ("T", "t"):
                     return pid
             await anyio.sleep(0.005)
 

@@ -50,13 +50,17 @@ class ShimExec:
     async def wait(self) -> int:
         return await asyncio.shield(self._exited)
 
+    async def signal(self, number: int) -> None:
+        """Sends a signal to the process and its process group, if it still runs. Raises CRIError."""
+        if not self._exited.done():
+            await self._shim.signal(number, exec_id=self._id)
+
     async def kill(self) -> None:
         """SIGKILL to the process, if it still runs."""
-        if not self._exited.done():
-            try:
-                await self._shim.signal(signal.SIGKILL, exec_id=self._id)
-            except CRIError:
-                pass
+        try:
+            await self.signal(signal.SIGKILL)
+        except CRIError:
+            pass
 
     async def aclose(self) -> None:
         with anyio.CancelScope(shield=True):
@@ -87,7 +91,8 @@ async def exec_in(
     stderr: bool,
     process: dict[str, Any] | None = None,
 ) -> ShimExec:
-    """Starts `cmd` in a running container through its shim. `process` overrides cwd, env, uid, gid, groups.
+    """Starts `cmd` in a running container through its shim. `process` overrides cwd, env, uid, gid, groups; its
+    `window` is the size that a terminal has from the start, [columns, lines].
 
     Raises StartError, FailedPreconditionError, UnavailableError, InvalidArgumentError.
     """

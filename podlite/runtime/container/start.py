@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,16 +11,8 @@ from anyio import to_thread
 from podlite import log, steps
 from podlite.cri.errors import CRIError, FailedPreconditionError, InvalidArgumentError, StartError
 from podlite.cri.types import NamespaceMode, ProfileType, SecurityProfile
-from podlite.linux import capabilities
-from podlite.linux.syscalls import (
-    FSCONFIG_CMD_CREATE,
-    FSCONFIG_SET_FLAG,
-    FSCONFIG_SET_STRING,
-    MOUNT_ATTR_NODEV,
-    fsconfig,
-    fsmount,
-    fsopen,
-)
+from podlite.linux import capabilities, mounts
+from podlite.linux.syscalls import MOUNT_ATTR_NODEV
 from podlite.runtime.container import mounts as mount_plan
 from podlite.runtime.container.process import command_line, environment, security_context
 from podlite.runtime.container.streams import ContainerStreams
@@ -211,29 +202,19 @@ def _root_mount(container: Container, *, devices: bool) -> int:
     assert prepared is not None
     attributes = 0 if devices else MOUNT_ATTR_NODEV
     writable = prepared.writable
-    context = fsopen("overlay")
     try:
-        try:
-            for layer in prepared.rootfs.lower:
-                fsconfig(context, FSCONFIG_SET_STRING, "lowerdir+", layer)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            # Before Linux 6.7: one option with all of them.
-            escaped = [layer.replace("\\", "\\\\").replace(":", "\\:") for layer in prepared.rootfs.lower]
-            fsconfig(context, FSCONFIG_SET_STRING, "lowerdir", ":".join(escaped))
-        fsconfig(context, FSCONFIG_SET_STRING, "upperdir", f"{writable}/upper")
-        fsconfig(context, FSCONFIG_SET_STRING, "workdir", f"{writable}/work")
-        # The layer goes with the container, so nobody needs its writes to be on disk (Linux 5.10).
-        fsconfig(context, FSCONFIG_SET_FLAG, "volatile")
-        fsconfig(context, FSCONFIG_CMD_CREATE)
-        return fsmount(context, attributes)
+        # Volatile: the layer goes with the container.
+        return mounts.new_overlay(
+            prepared.rootfs.lower,
+            upper=f"{writable}/upper",
+            work=f"{writable}/work",
+            volatile=True,
+            attributes=attributes,
+        )
     except OSError as error:
         raise CRIError(
             f"the root file system of container {container.config.metadata.name} cannot be mounted: {error.strerror}"
         ) from error
-    finally:
-        os.close(context)
 
 
 def _seccomp(runtime: Runtime, container: Container, profile: SecurityProfile | None, privileged: bool) -> int:

@@ -124,6 +124,8 @@ def run_exec(
         setns(target_pidfd, namespaces)
         if terminal:
             stdio.terminal = _open_terminal(channel)
+            if "window" in process:
+                set_window(stdio.terminal, *process["window"])
         step = "container.confine"
         _finish(process, stdio, channel, seccomp, ids)
     except BaseException as error:

@@ -14,8 +14,10 @@ from podlite.linux.capabilities import drop_bounding
 from podlite.linux.process import set_title
 from podlite.linux.syscalls import (
     CLONE_NEWIPC,
+    CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWUSER,
     CLONE_NEWUTS,
     MNT_DETACH,
     MS_NODEV,
@@ -68,6 +70,97 @@ def create(*, ipc: bool, uts: bool, hostname: str) -> dict[str, int]:
         for name, kind in wanted:
             setns(own[name], kind)
             os.close(own[name])
+
+
+class UserNamespace:
+    """A user namespace of the pod's own, and the other namespaces that belong to it, kept by a waiting child.
+
+    `namespaces` are descriptors by name; the network namespace is pinned from the child, `pid`, before `release`.
+    """
+
+    def __init__(self, pid: int, hold: socket.socket, namespaces: dict[str, int]) -> None:
+        self.pid = pid
+        self.namespaces = namespaces
+        self._hold: socket.socket | None = hold
+
+    def release(self) -> None:
+        """Ends the child; what is pinned or open stays. Idempotent."""
+        if self._hold is not None:
+            self._hold.close()
+            self._hold = None
+
+
+def create_with_user_namespace(
+    uid_map: str, gid_map: str, *, network: bool, ipc: bool, uts: bool, hostname: str
+) -> UserNamespace:
+    """A user namespace with these maps (user_namespaces(7)), and namespaces that it owns. Raises OSError.
+
+    They are made by a child that is in the user namespace: only there do they belong to it, and without that the
+    pod's root could not mount its own sysfs, mqueue or proc.
+    """
+    flags = (CLONE_NEWNET if network else 0) | (CLONE_NEWIPC if ipc else 0) | (CLONE_NEWUTS if uts else 0)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _hold_namespaces(theirs, flags, hostname if uts else "")
+    theirs.close()
+    try:
+        _expect(ours, b"user")
+        for name, content in (("uid_map", uid_map), ("gid_map", gid_map)):
+            _write_once(f"/proc/{pid}/{name}", content)
+        ours.send(b"mapped")
+        _expect(ours, b"ready")
+        wanted = ["user"] + [name for name, made in (("ipc", ipc), ("uts", uts)) if made]
+        opened = {name: os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in wanted}
+    except BaseException:
+        ours.close()
+        raise
+    return UserNamespace(pid, ours, opened)
+
+
+def _expect(channel: socket.socket, word: bytes) -> None:
+    said = channel.recv(1024)
+    if said != word:
+        raise OSError(1, said.decode(errors="replace") or "the child that makes the user namespace ended", "unshare")
+
+
+def _write_once(path: str, content: str) -> None:
+    # The kernel takes a map in one write only (user_namespaces(7)).
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, content.encode())
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(fd)
+
+
+def _hold_namespaces(channel: socket.socket, flags: int, hostname: str) -> NoReturn:
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        # The parent writes our maps through /proc, which a process that is not dumpable hides from it.
+        unshare(CLONE_NEWUSER)
+        channel.send(b"user")
+        if channel.recv(16) != b"mapped":
+            os._exit(1)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        if flags:
+            unshare(flags)
+        if hostname:
+            socket.sethostname(hostname)
+            setdomainname("(none)")
+        prctl(PR_SET_DUMPABLE, 0)
+        channel.send(b"ready")
+        channel.recv(16)
+        os._exit(0)
+    except BaseException as error:
+        try:
+            channel.send(f"{error}".encode()[:1000])
+        finally:
+            os._exit(1)
 
 
 def create_shared_memory(scratch: str, size: int) -> str:

@@ -22,6 +22,8 @@ packets are failures, never ignored.
         | <-- attached {id} [stdin] ----- |     or  failed
         | -- status {id} ---------------> |
         | <-- status {id, containers} --- |
+        | -- namespaces {id} -----------> |
+        | <-- namespaces {id, names} [fds]|     the pod's own, net, ipc, uts, as far as it has them
         | -- adopt {id} ----------------> |     the sender becomes the owner
         | -- delete {id, grace} --------> |     a guest asks; the shim relays it to the owner as an event
         | -- forget {container} --------> |     the container is removed; no answer

@@ -212,7 +212,7 @@ class Shim:
         for each in self.execs.values():
             if each.client is client:
                 # Its output goes nowhere any more.
-                self._send_signal(each.pid, signal.SIGKILL)
+                self._send_signal(each.pid, signal.SIGKILL, group=True)
         if client is self.owner:
             self.owner = None
             if self.config["orphan"] == "end":
@@ -439,9 +439,11 @@ class Shim:
         if container.state != RUNNING:
             raise _Refused(f"container {container.id} is not running")
         process = {**container.process, "argv": message["argv"], "console": False}
-        for key in ("cwd", "env", "uid", "gid", "groups"):
+        for key in ("cwd", "env", "uid", "gid", "groups", "window"):
             if key in message:
                 process[key] = message[key]
+        if message["tty"] and not any(each.startswith("TERM=") for each in process["env"]):
+            process["env"] = [*process["env"], "TERM=xterm"]
         stdio = init.Stdio()
         for name, index in message["stdio"].items():
             setattr(stdio, name, fds[index])
@@ -495,7 +497,7 @@ class Shim:
         if "exec" in message:
             for each in self.execs.values():
                 if each.id == message["exec"]:
-                    self._send_signal(each.pid, number)
+                    self._send_signal(each.pid, number, group=True)
         else:
             container = self._find(message)
             if container.state in (STARTING, RUNNING):
@@ -510,12 +512,15 @@ class Shim:
             self._send_signal(container.pid, signal.SIGKILL)
             container.kill()
 
-    def _send_signal(self, pid: int, number: int) -> None:
+    def _send_signal(self, pid: int, number: int, *, group: bool = False) -> None:
+        """With `group` to its whole process group, as a terminal would: it leads one as soon as it has its session."""
         # Our own child and not reaped yet, so the pid is nobody else's.
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
+        for send in (os.killpg, os.kill) if group else (os.kill,):
+            try:
+                send(pid, number)
+                return
+            except ProcessLookupError:
+                pass
 
     def _resize(self, client: Client, message: Message, fds: list[int]) -> None:
         container = self._find(message)
@@ -578,6 +583,10 @@ class Shim:
             }
             for each in self.containers.values()
         ]
+
+    def _namespaces(self, client: Client, message: Message, fds: list[int]) -> None:
+        """The pod's own namespaces, for `podlite nsenter`: those of a pod in which nothing runs are only here."""
+        client.send({"m": "namespaces", "id": message["id"], "names": [*self.namespaces]}, [*self.namespaces.values()])
 
     def _adopt(self, client: Client, message: Message, fds: list[int]) -> None:
         """Makes the sender the owner; a former one becomes a guest."""
@@ -680,6 +689,7 @@ class Shim:
         "reopen": _reopen,
         "attach": _attach,
         "status": _status,
+        "namespaces": _namespaces,
         "adopt": _adopt,
         "delete": _delete,
         "forget": _forget,

@@ -104,9 +104,7 @@ async def test_dead_containers_go_while_the_pod_is_kept(tmp_path: Path) -> None:
 CONFIG = KubeletConfig()  # 85 % and 80 %
 
 
-@pytest.mark.parametrize(
-    ("available", "expected"), [(1000, 0), (160, 0), (150, 50), (100, 100), (0, 200), (2000, 0)]
-)
+@pytest.mark.parametrize(("available", "expected"), [(1000, 0), (160, 0), (150, 50), (100, 100), (0, 200), (2000, 0)])
 def test_how_much_is_to_be_freed(available: int, expected: int) -> None:
     assert bytes_to_free(DiskUsage(1000, available), CONFIG) == expected
 

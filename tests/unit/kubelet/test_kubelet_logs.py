@@ -27,7 +27,7 @@ from podlite.api.status import (
 )
 from podlite.cri.errors import CRIError
 from podlite.kubelet.container_logs import ContainerLogManager, compress, split_excess, split_leavings
-from podlite.kubelet.log_file import LogFile, rotated_logs, tail_start
+from podlite.kubelet.log_file import rotated_logs, tail_start
 from podlite.kubelet.log_lines import parse_line, time_ns
 from podlite.kubelet.log_source import log_source
 from podlite.kubelet.log_watch import DirectoryWatcher
@@ -390,8 +390,7 @@ async def test_the_kubelet_follows_a_container_to_its_end(tmp_path: Path) -> Non
 
         async def follow() -> None:
             options = LogOptions(follow=True)
-            async for each in bench.kubelet.streams.logs(bench.kubelet.pod(uid), "c1", options):
-                outputs.append(each)
+            outputs.extend([each async for each in bench.kubelet.streams.logs(bench.kubelet.pod(uid), "c1", options)])
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(follow)
@@ -502,16 +501,18 @@ async def test_a_log_that_was_taken_away_is_opened_anew(tmp_path: Path) -> None:
 async def test_two_rotations_in_one_second_lose_nothing(tmp_path: Path) -> None:
     log = tmp_path / "0.log"
     runtime: Any = _Reopening(log)
-    manager = ContainerLogManager(runtime, FakeClock(), KubeletConfig(container_log_max_size=10))
-    log.write_bytes(b"a" * 20)
+    clock = FakeClock()
+    manager = ContainerLogManager(runtime, clock, KubeletConfig(container_log_max_size=10))
+    for letter in (b"a", b"b"):
+        log.write_bytes(letter * 20)
+        await manager.rotate_logs([("id", str(log))])
+    # The second one waits for its turn.
+    assert log.read_bytes() == b"b" * 20
+    clock.tick(1)
     await manager.rotate_logs([("id", str(log))])
-    log.write_bytes(b"b" * 20)
-    with pytest.raises(FileNotFoundError):
-        LogFile(str(tmp_path / "nope"))
-    await manager.rotate_logs([("id", str(log))])
-    contents = sorted((tmp_path / name).read_bytes()[:1] for name in os.listdir(tmp_path) if not name.endswith(".gz"))
-    assert b"b" in contents
-    assert any(name.endswith(".gz") for name in os.listdir(tmp_path)) or b"a" in contents
+    first, second = rotated_logs(str(log))
+    assert gzip.decompress((tmp_path / os.path.basename(first)).read_bytes()) == b"a" * 20
+    assert (tmp_path / os.path.basename(second)).read_bytes() == b"b" * 20
 
 
 @pytest.mark.anyio

@@ -17,8 +17,10 @@ from podlite.api.config import ConfigMap
 from podlite.api.container import ContainerPort, EnvVar, EphemeralContainer, VolumeMount
 from podlite.api.env import ConfigMapKeySelector, EnvVarSource
 from podlite.api.meta import ObjectMeta
+from podlite.api.pod import PodReadinessGate
 from podlite.api.probes import ExecAction, Lifecycle, LifecycleHandler
 from podlite.api.security import PodSecurityContext, Sysctl
+from podlite.api.status import PodCondition
 from podlite.api.volumes import ConfigMapVolumeSource, EmptyDirVolumeSource, Volume
 from podlite.cri.errors import CRIError, DeadlineExceededError, ImageError, NetworkSetupError, StartError
 from podlite.cri.types import ExecSyncResult
@@ -257,6 +259,20 @@ async def test_a_never_pod_whose_sandbox_dies_fails(tmp_path: Path) -> None:
         await bench.clock.advance(5)
         assert bench.phase(uid) == "Failed"
         assert bench.container(uid, "c1").state.terminated.reason == "ContainerStatusUnknown"
+        assert len(bench.runtime.sandboxes) == 1
+
+
+async def test_a_never_pod_whose_sandbox_dies_before_the_app_was_started_fails(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        bench.images.pulls["big:1"] = [60.0]
+        uid = await bench.run(a_pod(NEVER, init("i1"), with_fields("c1", image="big:1")))
+        bench.runtime.exit("i1")
+        await bench.clock.advance(5)
+        bench.runtime.kill_sandbox("sandbox-00000001")
+        await bench.clock.advance(60)
+        status = bench.status(uid)
+        assert (status.phase, status.reason) == ("Failed", "PodSandboxLost")
+        assert bench.container(uid, "i1").state.terminated.exit_code == 0
         assert len(bench.runtime.sandboxes) == 1
 
 
@@ -790,6 +806,48 @@ async def test_a_host_port_that_is_taken(tmp_path: Path) -> None:
         assert bench.phase(third) == "Running"
 
 
+# --- ends from outside ------------------------------------------------------------------------------
+
+
+async def test_a_volume_that_grows_too_large_ends_the_pod(tmp_path: Path) -> None:
+    # https://kubernetes.io/docs/concepts/storage/volumes/#emptydir, sizeLimit; pkg/kubelet/eviction.
+    async with a_bench(tmp_path) as bench:
+        volume = Volume(name="scratch", empty_dir=EmptyDirVolumeSource(size_limit="1Ki"))
+        uid = await bench.run(a_pod(ALWAYS, volumes=[volume]))
+        directory = tmp_path / "state/pods" / uid / "volumes/kubernetes.io~empty-dir/scratch"
+        (directory / "file").write_bytes(b"x" * 100_000)
+        await bench.clock.advance(15)
+        status = bench.status(uid)
+        assert (status.phase, status.reason) == ("Failed", "Evicted")
+        assert status.message == 'Usage of EmptyDir volume "scratch" exceeds the limit "1Ki". '
+        assert [each.type for each in bench.events("Evicted")] == ["Warning"]
+        assert stops(bench) == [("c1", 2, 10)]
+        assert bench.kubelet.pods() != []
+
+
+async def test_a_pod_can_be_stopped_and_kept(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        uid = await bench.run(a_pod(ALWAYS))
+        await bench.kubelet.stop_pod(uid, 5)
+        await bench.clock.advance(1)
+        assert bench.phase(uid) == "Failed"
+        assert bench.container(uid, "c1").state.terminated.exit_code == 143
+        assert len(bench.runtime.containers) == 1
+
+
+async def test_readiness_gates(tmp_path: Path) -> None:
+    gate = "example.com/served"
+    async with a_bench(tmp_path) as bench:
+        uid = await bench.run(a_pod(ALWAYS, readiness_gates=[PodReadinessGate(condition_type=gate)]))
+        assert bench.condition(uid, "Ready").reason == "ReadinessGatesNotReady"
+        bench.kubelet.set_pod_condition(uid, PodCondition(type=gate, status="True"))
+        await settle()
+        assert bench.condition(uid, "Ready").status == "True"
+        assert bench.condition(uid, gate).last_transition_time == "2026-11-23T20:00:00Z"
+        with pytest.raises(ValueError, match="the condition Ready is the kubelet's own"):
+            bench.kubelet.set_pod_condition(uid, PodCondition(type="Ready", status="True"))
+
+
 # --- debugging, files, watching ---------------------------------------------------------------------
 
 
@@ -832,6 +890,9 @@ async def test_other_terminals_see_the_pod(tmp_path: Path) -> None:
     async with a_bench(tmp_path) as bench:
         bench.runtime.programs["c1"] = [Program(5)]
         uid = await bench.run(a_pod(NEVER))
+        # Written down before anything was made, and then now and again.
+        assert read_pods(f"{tmp_path}/run")[0].metadata.uid == uid
+        await bench.clock.advance(0.05)
         [seen] = read_pods(f"{tmp_path}/run")
         assert seen == bench.kubelet.pod(uid)
         assert seen.status.phase == "Running"
@@ -840,6 +901,22 @@ async def test_other_terminals_see_the_pod(tmp_path: Path) -> None:
         await bench.kubelet.delete_pod(uid)
         await settle()
         assert read_pods(f"{tmp_path}/run") == []
+
+
+async def test_a_pod_is_written_down_before_anything_is_made(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        written: list[list[str]] = []
+        cgroups: Any = bench.kubelet._cgroups
+        cgroups.create = lambda pod: written.append([each.metadata.uid for each in read_pods(f"{tmp_path}/run")])
+        uid = await bench.run(a_pod(NEVER))
+        assert written == [[uid]]
+
+
+async def test_everything_is_written_when_the_kubelet_ends(tmp_path: Path) -> None:
+    async with a_bench(tmp_path) as bench:
+        uid = await bench.run(a_pod(NEVER))
+        pod = bench.kubelet.pod(uid)
+    assert read_pods(f"{tmp_path}/run") == [pod]
 
 
 async def test_watching(tmp_path: Path) -> None:

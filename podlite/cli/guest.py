@@ -1,0 +1,139 @@
+"""Visits to the shims of pods that other processes run."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from podlite.errors import PodliteError
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator
+    from typing import Any
+
+    from podlite.kubelet.written_pods import WrittenPod
+    from podlite.runtime.shim_client import ShimClient
+
+# A shim answers at once, if it answers at all.
+ANSWER_SECONDS = 10.0
+
+
+class NoShimError(PodliteError):
+    """The pod has no shim that could be asked: it has no sandbox yet, or it has ended."""
+
+
+def sandbox_directories(found: WrittenPod) -> list[str]:
+    """The directories of a pod's sandboxes, the newest first: `<uid>`, later attempts `<uid>.<attempt>`. Blocking."""
+    parent, uid = os.path.split(found.directory)
+    try:
+        names = [name for name in os.listdir(parent) if name.partition(".")[0] == uid]
+    except FileNotFoundError:
+        return []
+    return [f"{parent}/{name}" for name in sorted(names, key=_attempt, reverse=True)]
+
+
+def _attempt(name: str) -> int:
+    attempt = name.partition(".")[2]
+    return int(attempt) if attempt.isdecimal() else 0
+
+
+def connect(found: WrittenPod) -> socket.socket:
+    """A connection to the pod's live shim. Blocking. Raises NoShimError."""
+    from podlite.runtime import shim_client
+
+    for directory in sandbox_directories(found):
+        try:
+            return shim_client.connect(directory)
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+            continue
+    meta = found.pod.metadata
+    raise NoShimError(f"nothing of pod {meta.namespace}/{meta.name} is running: it has no sandbox now")
+
+
+class Visit:
+    """Requests to a shim without an event loop, as a context manager. Blocking."""
+
+    def __init__(self, found: WrittenPod) -> None:
+        """Raises NoShimError."""
+        self._name = f"{found.pod.metadata.namespace}/{found.pod.metadata.name}"
+        self._sock = connect(found)
+        self._sock.settimeout(ANSWER_SECONDS)
+
+    def ask(self, message: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
+        """(answer, its descriptors). Raises PodliteError."""
+        from podlite.runtime import channel  # sets the codec
+        from podlite.runtime.shim import protocol
+
+        try:
+            protocol.send(self._sock, {**message, "id": 1})
+            received = protocol.receive(self._sock)
+        except (OSError, protocol.ProtocolError) as error:
+            raise PodliteError(f"the shim of pod {self._name} does not answer: {error}") from error
+        if received is None:
+            raise PodliteError(f"the shim of pod {self._name} has ended")
+        answer, fds = received
+        if answer["m"] == "failed":
+            raise PodliteError(f"pod {self._name}: {channel.failure_text(answer)}")
+        return answer, fds
+
+    def running(self) -> dict[str, int]:
+        """The containers that run: id → process id of the first process. Raises PodliteError."""
+        answer, _ = self.ask({"m": "status"})
+        return {each["container"]: each["pid"] for each in answer["containers"] if each["state"] == "running"}
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._sock.close()
+
+
+@asynccontextmanager
+async def open_shim(found: WrittenPod) -> AsyncIterator[ShimClient]:
+    """The pod's shim, as a guest of an event loop. Raises NoShimError."""
+    import anyio
+
+    from podlite.runtime.shim_client import ShimClient
+
+    sock = connect(found)
+    meta = found.pod.metadata
+    try:
+        async with anyio.create_task_group() as tasks:
+            shim = ShimClient(sock, ids={"pod": f"{meta.namespace}/{meta.name}"})
+            shim.start_serving(tasks)
+            try:
+                yield shim
+            finally:
+                shim.close()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None  # the caller's own error stays what it is
+        raise
+
+
+def running_container(found: WrittenPod, name: str) -> str:
+    """The id of a container that runs, by the pod's status. Raises PodliteError with the reason where it does not."""
+    from podlite.kubelet.log_source import find_status
+
+    pod = found.pod
+    if pod.status.phase in ("Succeeded", "Failed"):
+        hint = "`podlite nsenter --mnt` looks into what it left" if found.kept else ""
+        text = f"cannot exec into a container in a completed pod; current phase is {pod.status.phase}"
+        raise PodliteError(text, hint=hint)
+    if found.orphaned:
+        raise PodliteError(
+            f"the podlite that ran pod {pod.metadata.namespace}/{pod.metadata.name} has been killed",
+            hint="`podlite prune` removes what is left of it",
+        )
+    status = find_status(pod, name)
+    state = status.state if status is not None else None
+    if status is None or state is None or state.running is None:
+        why = "it has not been started yet"
+        if state is not None and state.terminated is not None:
+            why = f"it has ended: {state.terminated.reason}, exit code {state.terminated.exit_code}"
+        elif state is not None and state.waiting is not None and state.waiting.reason:
+            why = f"it waits: {state.waiting.reason}"
+        raise PodliteError(f"container {name} of pod {pod.metadata.name} is not running: {why}")
+    return status.container_id.partition("://")[2]

@@ -1,0 +1,189 @@
+"""podlite logs: the output of a pod's containers, from their log files; with -f as it comes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from podlite.cli import options, pods, terminal
+from podlite.cli.lines import Lines
+from podlite.errors import PodliteError, UsageError
+from podlite.kubelet.gotime import NANOSECONDS
+
+if TYPE_CHECKING:
+    from podlite.api.pod import Pod
+    from podlite.cli.lines import LineWriter
+    from podlite.kubelet.read_logs import LogOptions
+    from podlite.kubelet.written_pods import WrittenPod
+    from podlite.runtime.spawner import Launched
+
+SUMMARY = "print or follow the output of a container"
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `podlite logs`."""
+    pods.add_pod(parser)
+    parser.add_argument("-c", "--container", metavar="NAME", default="", help="the container (the first one)")
+    parser.add_argument("--all-containers", action="store_true", help="all containers, init containers first")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on, across restarts, until the container ends")
+    parser.add_argument("-p", "--previous", action="store_true", help="the instance before the current one")
+    parser.add_argument("--tail", type=_count, metavar="LINES", help="begin this many lines before the end")
+    parser.add_argument("--since", type=duration, metavar="TIME", help="begin this long ago: 30s, 5m, 2h")
+    parser.add_argument("--since-time", type=instant, metavar="TIME", help="begin at this time, in RFC 3339")
+    parser.add_argument("--timestamps", action="store_true", help="the time before each line")
+    parser.add_argument("--limit-bytes", type=_positive, metavar="BYTES", help="print no more than this")
+    parser.add_argument("--stream", choices=("stdout", "stderr"), help="only what was written there")
+    parser.add_argument("--prefix", action="store_true", help="pod/container before each line")
+    options.add_directories(parser, "run-dir")
+
+
+def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
+    """Prints the logs; returns the exit status."""
+    _check(arguments)
+    found = pods.find_pod(pods.run_dir(arguments), arguments.pod, arguments.namespace)
+    if arguments.all_containers:
+        names = [each.name for each in pods.containers(found.pod)]
+    else:
+        names = [pods.choose_container(found.pod, arguments.container)]
+    lines = Lines(labels=arguments.prefix, merge=True)
+    writers = {name: lines.writer(f"{found.pod.metadata.name}/{name}") for name in names}
+    if arguments.follow:
+        return _follow(found, writers, _log_options(arguments))
+    return _print(found, writers, _log_options(arguments), arguments)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.all_containers and arguments.container:
+        raise UsageError("--all-containers and --container exclude each other")
+    if arguments.since is not None and arguments.since_time is not None:
+        raise UsageError("--since and --since-time exclude each other")
+    if arguments.follow and arguments.previous:
+        raise UsageError("the previous instance of a container has ended: there is nothing to follow")
+
+
+def _log_options(arguments: argparse.Namespace) -> LogOptions:
+    from podlite.kubelet.read_logs import LogOptions
+
+    since = arguments.since_time
+    if arguments.since is not None:
+        since = time.time_ns() - int(arguments.since * NANOSECONDS)
+    return LogOptions(
+        follow=arguments.follow,
+        timestamps=arguments.timestamps,
+        tail_lines=arguments.tail,
+        limit_bytes=arguments.limit_bytes,
+        since_ns=since,
+        stream=arguments.stream.capitalize() if arguments.stream else "All",
+    )
+
+
+def _print(
+    found: WrittenPod, writers: dict[str, LineWriter], log_options: LogOptions, arguments: argparse.Namespace
+) -> int:
+    from podlite.cli.log_follow import OpenLog
+
+    missing: list[PodliteError] = []
+    for name, writer in writers.items():
+        try:
+            path = _log_path(found, name, previous=arguments.previous)
+            log = OpenLog(path, log_options)
+        except PodliteError as error:
+            missing.append(error)
+            continue
+        except FileNotFoundError as error:
+            missing.append(PodliteError(f'the log of container "{name}" is gone: {error.filename}'))
+            continue
+        log.copy(writer.write, last=True)
+        log.close()
+        writer.end()
+    if len(missing) == len(writers):
+        raise missing[0]
+    for error in missing:
+        terminal.note(error.message)
+    return 0
+
+
+def _log_path(found: WrittenPod, name: str, *, previous: bool) -> str:
+    from podlite.kubelet.log_source import log_source
+
+    return log_source(found.pod, pods.kubelet_config(found), name, previous=previous).path
+
+
+def _follow(found: WrittenPod, writers: dict[str, LineWriter], log_options: LogOptions) -> int:
+    from podlite.cli.log_follow import Follow
+    from podlite.kubelet.log_source import find_status
+    from podlite.kubelet.paths import pod_logs_dir
+
+    follow = Follow(found, pod_logs_dir(pods.kubelet_config(found), found.pod))
+    for name, writer in writers.items():
+        waiting = _why_waiting(found.pod, name) if find_status(found.pod, name) is not None else ""
+        if waiting:
+            terminal.note(waiting)
+        follow.add(name, log_options, writer.write)
+    orderly = follow.run()
+    for writer in writers.values():
+        writer.end()
+    sys.stdout.flush()
+    if not orderly:
+        name = pods.full_name(found.pod)
+        raise PodliteError(f"the podlite that ran pod {name}, process {found.holder.pid}, has been killed")
+    return 0
+
+
+def _why_waiting(pod: Pod, name: str) -> str:
+    """Said where there is nothing to print yet; following waits for it."""
+    from podlite.kubelet.log_source import find_status
+
+    status = find_status(pod, name)
+    if status is None or status.state.waiting is None or status.last_state.terminated is not None:
+        return ""
+    return f'container "{name}" in pod "{pod.metadata.name}" is waiting to start: {status.state.waiting.reason}'
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+def _count(text: str) -> int | None:
+    """As kubectl: -1 stands for all."""
+    value = int(text)
+    if value < -1:
+        raise argparse.ArgumentTypeError("it must be at least 0, or -1 for all")
+    return None if value == -1 else value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError("it must be more than 0")
+    return value
+
+
+def duration(text: str) -> float:
+    """Seconds of a duration as Go writes it: `90s`, `1h30m`, `1.5h`; a bare number is seconds, `d` is a day."""
+    if text.replace(".", "", 1).isdecimal():
+        return float(text)
+    rest, total = text, 0.0
+    while rest:
+        digits = len(rest) - len(rest.lstrip("0123456789."))
+        unit = next((each for each in _UNITS if rest[digits:].startswith(each)), "")
+        if not digits or not unit or rest[:digits].count(".") > 1:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 30s, 5m or 1h30m")
+        total += float(rest[:digits]) * _UNITS[unit]
+        rest = rest[digits + len(unit) :]
+    if total <= 0:
+        raise argparse.ArgumentTypeError("it must be more than 0")
+    return total
+
+
+def instant(text: str) -> int:
+    """Nanoseconds since the epoch of a time in RFC 3339, in UTC or with an offset."""
+    from podlite.kubelet.log_lines import time_ns
+
+    try:
+        return time_ns(text.encode())
+    except (ValueError, IndexError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-11-23T20:00:00Z") from None
