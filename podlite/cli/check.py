@@ -50,7 +50,11 @@ def _print_facts(found: list[Fact], *, works: bool) -> None:
     width = max(len(each.name) for each in found)
     for each in found:
         state = terminal.paint(f"{each.state:8}", _COLOURS[each.state], on=colour)
-        said = f"{each.detail}: {each.consequence}" if each.detail and each.consequence else each.detail or each.consequence
+        said = (
+            f"{each.detail}: {each.consequence}"
+            if each.detail and each.consequence
+            else each.detail or each.consequence
+        )
         print(f"{state}  {each.name:{width}}  {said}".rstrip())
     degraded = sum(each.state == "degraded" for each in found)
     print()

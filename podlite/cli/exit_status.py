@@ -1,15 +1,15 @@
 """The exit status of `podlite run`.
 
-    0        every pod Succeeded
-    1        a pod Failed, and no container is to blame (a deadline, for example)
-    2        the command line was not understood
-    124      --timeout was reached
-    125      podlite could not run it: bad manifest, image, sandbox, missing privilege
-    126      the command cannot be invoked
-    127      the command was not found
-    130, 143 ended by SIGINT, by SIGTERM
-    129, 141 ended by the terminal's hang-up; nobody reads the output any more (as a shell says SIGHUP, SIGPIPE)
-    other    the exit code of the first container that failed
+0        every pod Succeeded
+1        a pod Failed, and no container is to blame (a deadline, for example)
+2        the command line was not understood
+124      --timeout was reached
+125      podlite could not run it: bad manifest, image, sandbox, missing privilege
+126      the command cannot be invoked
+127      the command was not found
+130, 143 ended by SIGINT, by SIGTERM
+129, 141 ended by the terminal's hang-up; nobody reads the output any more (as a shell says SIGHUP, SIGPIPE)
+other    the exit code of the first container that failed
 """
 
 from __future__ import annotations

@@ -25,17 +25,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validate", choices=("strict", "warn", "ignore"), default="strict", help="unknown fields")
     parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but the containers' output")
     parser.add_argument("-o", "--output", choices=("json", "yaml"), help="print the final Pods, and nothing else")
-    parser.add_argument("--prefix", choices=("auto", "always", "never"), default="auto", help="pod/container before each line")
+    parser.add_argument(
+        "--prefix", choices=("auto", "always", "never"), default="auto", help="pod/container before each line"
+    )
     parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the pods after this time, exit 124")
-    parser.add_argument("--keep", action="store_true", help="leave the ended pods for a look inside; `podlite rm` removes them")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the ended pods for a look inside; `podlite rm` removes them"
+    )
     parser.add_argument("--keep-trying", action="store_true", help="never give up, as the kubelet")
     parser.add_argument("--trace", metavar="FILE", help="write the run's timeline, in Chrome's trace-event format")
     image = parser.add_argument_group("a pod without a file")
     image.add_argument("--image", metavar="IMAGE", help="run this image")
     image.add_argument("--name", metavar="NAME", help="the pod's name (from the image's)")
     image.add_argument("-e", "--env", metavar="NAME=VALUE", action="append", default=[], help="set a variable")
-    image.add_argument("-v", "--volume", metavar="HOST:PATH[:ro]", action="append", default=[], help="mount a host path")
-    image.add_argument("--restart", choices=("Always", "OnFailure", "Never"), default="Never", help="restart policy (Never)")
+    image.add_argument(
+        "-v", "--volume", metavar="HOST:PATH[:ro]", action="append", default=[], help="mount a host path"
+    )
+    image.add_argument(
+        "--restart", choices=("Always", "OnFailure", "Never"), default="Never", help="restart policy (Never)"
+    )
     options.add_network(parser)
     options.add_logging(parser)
     options.add_directories(parser)
@@ -118,5 +126,3 @@ def _read(name: str) -> tuple[str, str]:
         raise UsageError(f"{name} is not text in UTF-8: {error.reason} at byte {error.start}") from None
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from None
-
-

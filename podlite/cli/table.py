@@ -12,7 +12,8 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, with_h
         return ""
     widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
     return "".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
+        for line in lines
     )
 
 

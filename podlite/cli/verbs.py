@@ -18,7 +18,9 @@ _PODS = "Pods"
 _MACHINE = "This machine"
 
 VERBS = {
-    "run": Verb("podlite.cli.run", "run pods from manifests, or from an image, and follow them to their end", _PODS, 125),
+    "run": Verb(
+        "podlite.cli.run", "run pods from manifests, or from an image, and follow them to their end", _PODS, 125
+    ),
     "ps": Verb("podlite.cli.ps", "list the pods that podlite runs on this machine", _PODS),
     "logs": Verb("podlite.cli.logs", "print or follow the output of a container", _PODS),
     "exec": Verb("podlite.cli.exec", "run a command in a container", _PODS, 125),

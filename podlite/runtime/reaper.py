@@ -243,4 +243,3 @@ def _remove_directory(directory: str) -> None:
         os.rmdir(directory)
     except OSError:
         pass
-

@@ -60,7 +60,9 @@ def sandbox_config(runtime: Runtime, name: str = "pod", **options: Any) -> PodSa
     )
 
 
-def container_config(command: list[str], name: str = "main", *, image: str = HOST_IMAGE, **fields: Any) -> ContainerConfig:
+def container_config(
+    command: list[str], name: str = "main", *, image: str = HOST_IMAGE, **fields: Any
+) -> ContainerConfig:
     """A container as the kubelet asks for it; fields of the security context and of the config may be given."""
     security: dict[str, Any] = {
         "namespace_options": fields.pop("namespace_options", NamespaceOption(pid=NamespaceMode.CONTAINER)),

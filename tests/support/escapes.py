@@ -293,7 +293,13 @@ class Canary:
         for parent, directories, files in os.walk(self.directory):
             for name in (*directories, *files, "."):
                 each = os.lstat(f"{parent}/{name}")
-                found[f"{parent}/{name}"] = (each.st_mode, each.st_uid, each.st_size, each.st_mtime_ns, each.st_ctime_ns)
+                found[f"{parent}/{name}"] = (
+                    each.st_mode,
+                    each.st_uid,
+                    each.st_size,
+                    each.st_mtime_ns,
+                    each.st_ctime_ns,
+                )
         return found
 
     def assert_untouched(self) -> None:

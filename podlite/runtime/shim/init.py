@@ -163,9 +163,7 @@ def join_namespaces(namespaces: dict[str, int]) -> None:
             setns(namespaces[name], kind)
 
 
-def _finish(
-    process: dict[str, Any], stdio: Stdio, channel: socket.socket, seccomp: bytes, ids: dict[str, str]
-) -> None:
+def _finish(process: dict[str, Any], stdio: Stdio, channel: socket.socket, seccomp: bytes, ids: dict[str, str]) -> None:
     with steps.step("container.confine", **ids):
         _set_up_stdio(stdio, process["uid"], process["gid"], console=process["console"])
         _close_all_but(channel.fileno())

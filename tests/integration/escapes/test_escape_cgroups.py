@@ -285,11 +285,7 @@ async def test_processes_cannot_leave_their_cgroup(runtime: Runtime) -> None:
         container = await start(runtime, id, container_config(probe(source)))
         assert (await said(runtime, container))[0]["answers"] == ["EROFS"]
         stored = runtime.store.containers[container]
-        members = {
-            int(each)
-            for each in os.listdir("/proc")
-            if each.isdigit() and _cgroup_of(each).endswith(container)
-        }
+        members = {int(each) for each in os.listdir("/proc") if each.isdigit() and _cgroup_of(each).endswith(container)}
         assert stored.pid in members
         assert len(members) >= 2
         await runtime.stop_container(container, 0)

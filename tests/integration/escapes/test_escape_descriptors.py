@@ -149,9 +149,7 @@ def host_program(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("uid", UIDS)
-async def test_a_program_through_a_descriptor(
-    runtime: Runtime, tmp_path: Path, host_program: str, uid: int
-) -> None:
+async def test_a_program_through_a_descriptor(runtime: Runtime, tmp_path: Path, host_program: str, uid: int) -> None:
     """The other half of CVE-2024-21626: /proc/self/exe of such a program is a file of the host that can be written
     to once it has ended. As argv[0], as a link in the image, and as the interpreter of a script."""
     os.chmod(tmp_path, 0o755)

@@ -109,9 +109,7 @@ def host_nodes_are_unchanged() -> object:
 
 @pytest.mark.parametrize("uid", UIDS)
 @pytest.mark.parametrize("way", ["start", "exec", "start-tty", "host-pid", "shared-pid"])
-async def test_nodes_that_a_container_makes_do_not_work(
-    limited: Runtime, tmp_path: Path, way: str, uid: int
-) -> None:
+async def test_nodes_that_a_container_makes_do_not_work(limited: Runtime, tmp_path: Path, way: str, uid: int) -> None:
     """Wherever they are made: in its own layer, in /dev, in shared memory, in a volume."""
     volume = tmp_path / "volume"
     volume.mkdir(mode=0o777)
@@ -159,7 +157,11 @@ async def test_the_hosts_disk_with_cap_sys_admin(limited: Runtime) -> None:
     tell(made=made, before=before, remounted=remounted, after=after, mounted=mount("/tmp/disk", "/mnt", "ext4", 1))
     """
     found = await ask(limited, source, capabilities=with_capabilities("SYS_ADMIN"))
-    assert (found["made"], found["before"], found["remounted"]) == ("ok", "EPERM" if limited.cgroups else "EACCES", "ok")
+    assert (found["made"], found["before"], found["remounted"]) == (
+        "ok",
+        "EPERM" if limited.cgroups else "EACCES",
+        "ok",
+    )
     if limited.cgroups is not None:
         assert found["after"] == "EPERM"
         assert found["mounted"] in ("EPERM", "EACCES")

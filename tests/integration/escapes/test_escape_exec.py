@@ -86,9 +86,7 @@ async def test_the_terminals_of_a_container_are_its_own(runtime: Runtime) -> Non
     async with pod(runtime) as id:
         names = []
         for name in ("a", "b"):
-            container = await start(
-                runtime, id, container_config(["/bin/sleep", "1000"], name, tty=True, stdin=True)
-            )
+            container = await start(runtime, id, container_config(["/bin/sleep", "1000"], name, tty=True, stdin=True))
             found = await ask_by_exec(
                 runtime, container, 'tell(pts=sorted(os.listdir("/dev/pts")), dev=os.stat("/dev/pts").st_dev)', tty=True
             )

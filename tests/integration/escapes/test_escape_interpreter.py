@@ -224,7 +224,17 @@ async def test_a_hostile_loader(runtime: Runtime, tmp_path: Path, uid: int) -> N
     (tmp_path / "loader.c").write_text(LOADER)
     built = tmp_path / "loader"
     subprocess.run(
-        [compiler, "-O1", "-nostdlib", "-static-pie", "-fPIE", "-fno-stack-protector", "-o", built, tmp_path / "loader.c"],
+        [
+            compiler,
+            "-O1",
+            "-nostdlib",
+            "-static-pie",
+            "-fPIE",
+            "-fno-stack-protector",
+            "-o",
+            built,
+            tmp_path / "loader.c",
+        ],
         check=True,
     )
     parents = {}

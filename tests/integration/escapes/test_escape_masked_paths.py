@@ -232,7 +232,12 @@ async def test_a_masked_path_that_is_a_link_is_refused(runtime: Runtime, tmp_pat
 
 async def test_a_console_of_somebody_elses(runtime: Runtime, tmp_path: Path, canary: Canary) -> None:
     """CVE-2025-52565: /dev/console in a shared /dev as a link to where the terminal is not to be bound."""
-    for target in ("/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", f"{canary.directory}/secret", "../etc/passwd"):
+    for target in (
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sysrq-trigger",
+        f"{canary.directory}/secret",
+        "../etc/passwd",
+    ):
         shared = tmp_path / target.replace("/", "_")
         (shared / "pts").mkdir(parents=True)
         os.mknod(shared / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))

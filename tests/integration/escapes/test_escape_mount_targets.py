@@ -115,7 +115,8 @@ async def test_nothing_is_mounted_over_the_root(runtime: Runtime, volume: Path, 
 
 
 @pytest.mark.parametrize(
-    "path", ["/proc/sys", "/proc/self/attr", "/proc/1/root", "/proc/kcore", "/proc/interrupts", "/proc/new/one", "/proc"]
+    "path",
+    ["/proc/sys", "/proc/self/attr", "/proc/1/root", "/proc/kcore", "/proc/interrupts", "/proc/new/one", "/proc"],
 )
 async def test_nothing_is_mounted_inside_proc(runtime: Runtime, volume: Path, path: str) -> None:
     for source in (volume, volume / "marker"):
@@ -196,7 +197,8 @@ async def test_the_pods_files_where_the_image_has_links(
 
 
 @pytest.mark.parametrize(
-    "target", ["/proc/self/environ", "/proc/self/attr/exec", "/proc/self/fd/3", "/proc/1/root/etc/x", "hosts", "/proc/x"]
+    "target",
+    ["/proc/self/environ", "/proc/self/attr/exec", "/proc/self/fd/3", "/proc/1/root/etc/x", "hosts", "/proc/x"],
 )
 async def test_the_pods_files_where_the_image_leads_into_proc(runtime: Runtime, tmp_path: Path, target: str) -> None:
     for path in FILES:
@@ -209,7 +211,9 @@ async def test_the_pods_files_where_the_image_leads_into_proc(runtime: Runtime, 
 
 
 @pytest.mark.parametrize("uid", UIDS)
-@pytest.mark.parametrize("target", ["{canary}", f"{UP[1:]}{{canary}}", "/proc/self/cwd", "/proc/1/root", "nowhere", "/"])
+@pytest.mark.parametrize(
+    "target", ["{canary}", f"{UP[1:]}{{canary}}", "/proc/self/cwd", "/proc/1/root", "nowhere", "/"]
+)
 async def test_a_working_directory_that_is_a_link(
     runtime: Runtime, tmp_path: Path, canary: Canary, uid: int, target: str
 ) -> None:

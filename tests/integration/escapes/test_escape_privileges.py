@@ -162,11 +162,14 @@ async def test_no_new_privs_means_it(runtime: Runtime, programs: str) -> None:
 @pytest.mark.parametrize("way", ["start", "exec", "shared-pid"])
 async def test_a_seccomp_profile_holds_whatever_the_way_in(runtime: Runtime, way: str, uid: int) -> None:
     """RuntimeDefault: a filter, and with it no keyctl, no new user namespace, no mounts of one's own."""
-    source = STATUS + """
+    source = (
+        STATUS
+        + """
 numbers = {"x86_64": (250, 272, 321), "aarch64": (219, 97, 280)}[os.uname().machine]
 tell(seccomp=status("Seccomp"), keyctl=syscall(numbers[0], 0, -3, 0), userns=syscall(numbers[1], 0x10000000),
      bpf=syscall(numbers[2], 0, 0, 0))
 """
+    )
     profile = SecurityProfile(profile_type=ProfileType.RuntimeDefault)
     found = await ask_this_way(runtime, way, source, run_as_user=uid, seccomp=profile)
     assert found["seccomp"] == "2"

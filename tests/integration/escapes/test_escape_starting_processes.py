@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
-LOOK = LOOK_INTO + """
+LOOK = (
+    LOOK_INTO
+    + """
 def wait_for_stopped(known):
     while True:
         for pid in set(os.listdir("/proc")) - known:
@@ -58,6 +60,9 @@ tell(ready=True)
 tell(**look(wait_for_stopped({"1", str(os.getpid())}), CANARY))
 time.sleep(1000)
 """
+)
+
+
 @pytest.fixture(params=["container.rootfs", "container.confine", "container.exec"])
 def stopping(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every process that is started stops at this step."""
@@ -106,9 +111,7 @@ async def test_a_starting_container_is_closed_to_its_siblings(
 
 
 @pytest.mark.parametrize("uid", UIDS)
-async def test_an_exec_is_closed_to_the_container(
-    stopping: str, runtime: Runtime, canary: Canary, uid: int
-) -> None:
+async def test_an_exec_is_closed_to_the_container(stopping: str, runtime: Runtime, canary: Canary, uid: int) -> None:
     if stopping == "container.rootfs":
         pytest.skip("an exec has no root of its own to set up")
     async with pod(runtime) as id, watcher(runtime, id, canary, run_as_user=uid) as container:
@@ -143,9 +146,7 @@ async def test_what_cap_sys_ptrace_in_a_shared_pid_namespace_amounts_to(
     assert found["PTRACE_SEIZE"] == 0
 
 
-async def test_what_cap_sys_ptrace_sees_of_an_exec(
-    stopping_at_confine: None, runtime: Runtime, canary: Canary
-) -> None:
+async def test_what_cap_sys_ptrace_sees_of_an_exec(stopping_at_confine: None, runtime: Runtime, canary: Canary) -> None:
     """The host's files are out of sight by then: an exec begins in the container's own root. Its capabilities are
     still all of root's, which comes to the same for somebody who may control the process."""
     async with pod(runtime) as id:

@@ -17,9 +17,7 @@ from tests.support.containers import container_config, sandbox_config, start
 
 async def main() -> None:
     run_dir, state_dir, log_dir, netns_dir, cgroup_root = sys.argv[1:6]
-    layout = Layout(
-        run_dir=run_dir, state_dir=state_dir, log_dir=log_dir, netns_dir=netns_dir, cgroup_root=cgroup_root
-    )
+    layout = Layout(run_dir=run_dir, state_dir=state_dir, log_dir=log_dir, netns_dir=netns_dir, cgroup_root=cgroup_root)
     steps.inject_from_environment(os.environ)
     async with Runtime(layout, network=NoneNetwork()) as runtime:
         config = sandbox_config(runtime, "victim")

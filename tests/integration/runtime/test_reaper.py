@@ -38,7 +38,12 @@ def run_victim(layout: Layout, fault: str) -> None:
     environment = {**os.environ, "PODLITE_FAULTS": fault, "PYTHONPATH": os.getcwd()}
     arguments = [layout.run_dir, layout.state_dir, layout.log_dir, layout.netns_dir, layout.cgroup_root]
     done = subprocess.run(
-        [sys.executable, str(VICTIM), *arguments], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [sys.executable, str(VICTIM), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 

@@ -132,7 +132,9 @@ async def test_output_survives_byte_for_byte(runtime: Runtime, tmp_path: object)
     with open(source, "wb") as file:
         file.write(data)
     id = await runtime.run_pod_sandbox(sandbox_config(runtime))
-    config = container_config(["/bin/cat", "/data"], mounts=[Mount(container_path="/data", host_path=source, readonly=True)])
+    config = container_config(
+        ["/bin/cat", "/data"], mounts=[Mount(container_path="/data", host_path=source, readonly=True)]
+    )
     container = await start(runtime, id, config)
     await runtime.store.containers[container].exited.wait()
     assert read_log(runtime.store.containers[container].log_path)["stdout"] == data
@@ -188,7 +190,8 @@ async def test_exec_sync(runtime: Runtime) -> None:
     result = await runtime.exec_sync(container, ["/bin/sh", "-c", "echo $GREETING; echo oops >&2; exit 4"])
     assert (result.stdout, result.stderr, result.exit_code) == (b"hello\n", b"oops\n", 4)
     same = await runtime.exec_sync(
-        container, ["/bin/sh", "-c", "for k in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$k /proc/1/ns/$k; done"]
+        container,
+        ["/bin/sh", "-c", "for k in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$k /proc/1/ns/$k; done"],
     )
     seen = same.stdout.decode().split()
     assert seen[0::2] == seen[1::2]
