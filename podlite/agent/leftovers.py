@@ -48,7 +48,10 @@ def find_leftovers(layout: Layout) -> Leftovers:
 
 
 def remove_leftovers(options: NodeOptions, found: Leftovers) -> None:
-    """Removes them; the pods' directories last, for they say whose the logs are. Idempotent. Raises OSError, VolumeError."""
+    """Removes them; the pods' directories last, for they say whose the logs are. Idempotent.
+
+    Raises OSError, VolumeError.
+    """
     from podlite.agent.node import kubelet_config
     from podlite.kubelet.pod_files import remove_pod_directory
 
@@ -71,7 +74,7 @@ def remove_path(path: str) -> None:
 
 
 def disk_usage(path: str) -> int:
-    """The bytes of disk that a tree takes, links not followed and other file systems left out; 0 where there is none."""
+    """The bytes of disk that a tree takes, without following links or leaving its file system; 0 without one."""
     try:
         status = os.lstat(path)
     except OSError:

@@ -20,7 +20,9 @@ WORDS_BEFORE_COMMAND = 1
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite exec`."""
     parser.usage = "podlite exec [-it] POD [-c NAME] [--] COMMAND [ARGUMENT...]"
-    parser.epilog = "Exit status: the command's; 126 if it cannot be executed, 127 if it was not found, 125 if podlite cannot do it."
+    parser.epilog = (
+        "Exit status: the command's; 126 if it cannot be executed, 127 if it was not found, 125 if podlite cannot."
+    )
     pods.add_pod(parser)
     parser.add_argument("-c", "--container", metavar="NAME", default="", help="the container (the first one)")
     parser.add_argument("-i", "--stdin", action="store_true", help="pass standard input on")

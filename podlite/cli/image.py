@@ -30,10 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="image_command", metavar="COMMAND", required=True)
 
     def command(name: str, summary: str) -> argparse.ArgumentParser:
-        found = commands.add_parser(
+        return commands.add_parser(
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
         )
-        return found
 
     load = command("load", "load images from an archive of docker save, an OCI archive or an OCI layout directory")
     load.add_argument("source", metavar="FILE|DIR|-", help="- is standard input")

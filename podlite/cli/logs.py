@@ -102,8 +102,8 @@ def _print(
         writer.end()
     if len(missing) == len(writers):
         raise missing[0]
-    for error in missing:
-        terminal.note(error.message)
+    for each in missing:
+        terminal.note(each.message)
     return 0
 
 

@@ -103,7 +103,7 @@ class Program:
         try:
             if self._fd >= 0:
                 os.execve(self._fd, self._command, os.environ)
-            os.execvp(name, self._command)  # noqa: S606
+            os.execvp(name, self._command)
         except FileNotFoundError:
             if self._fd >= 0:
                 terminal.error(

@@ -130,7 +130,7 @@ def age(since: str | None, now_ns: int) -> str:
 
 
 def human_duration(seconds: int) -> str:
-    """A duration in two or three digits: `119s`, `2m`, `9m59s`, `179m`, `3h`, `7h59m`, `47h`, `7d23h`, `729d`, `2y5d`."""
+    """A duration in two or three digits: `119s`, `9m59s`, `179m`, `7h59m`, `47h`, `7d23h`, `729d`, `2y5d`."""
     if seconds < -1:
         return "<invalid>"
     if seconds < 120:

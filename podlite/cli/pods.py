@@ -138,7 +138,7 @@ def choose_container(pod: Pod, name: str = "", *, quiet: bool = False) -> str:
 
 def containers(pod: Pod) -> list[Container]:
     """Init, app and ephemeral containers."""
-    return [*pod.spec.init_containers, *pod.spec.containers, *pod.spec.ephemeral_containers]  # type: ignore[list-item]
+    return [*pod.spec.init_containers, *pod.spec.containers, *pod.spec.ephemeral_containers]
 
 
 def _list(pod: Pod) -> str:
@@ -167,4 +167,5 @@ def add_namespace(parser: argparse.ArgumentParser) -> None:
 
 def run_dir(arguments: argparse.Namespace) -> str:
     """The run directory, absolute."""
-    return os.path.abspath(arguments.run_dir)
+    path: str = arguments.run_dir
+    return os.path.abspath(path)

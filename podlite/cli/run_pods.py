@@ -31,8 +31,6 @@ from podlite.kubelet.status_manager import DELETED
 from podlite.kubelet.written_pods import keep
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskGroup
-
     from podlite.api.manifest import Manifests
     from podlite.api.pod import Pod
     from podlite.kubelet.hopeless import Hopeless

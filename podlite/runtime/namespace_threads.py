@@ -47,7 +47,8 @@ class NamespaceThreads:
         future: asyncio.Future[T] = loop.create_future()
         self._jobs.put((job, loop, future))
         with CancelScope(shield=True):
-            return await future
+            await asyncio.wait((future,))
+        return future.result()
 
     def close(self) -> None:
         """Ends the threads after their jobs, and waits for them. Idempotent. Blocks for as long as a job takes."""

@@ -134,7 +134,7 @@ class Spawner:
         try:
             # It exits as soon as it sees its channel closed.
             await anyio.wait_readable(pidfd)
-            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+            os.waitid(os.P_PIDFD, pidfd, os.WEXITED)  # noqa: ASYNC222 - it has ended
         except ChildProcessError:
             # Reaped by somebody else: a library's user may wait for all children.
             pass

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from podlite.cri.errors import AlreadyExistsError, FailedPreconditionError, InvalidArgumentError, NotFoundError
 from podlite.cri.types import (
@@ -235,12 +235,15 @@ class Store:
         return container
 
 
+T = TypeVar("T")
+
+
 def _sandbox_name(config: PodSandboxConfig) -> tuple[str, str, str, int]:
     metadata = config.metadata
     return (metadata.name, metadata.namespace, metadata.uid, metadata.attempt)
 
 
-def _by_prefix(items: dict[str, Any], id: str, kind: str) -> Any:
+def _by_prefix(items: dict[str, T], id: str, kind: str) -> T | None:
     exact = items.get(id)
     if exact is not None or not id:
         return exact

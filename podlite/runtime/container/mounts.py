@@ -167,7 +167,8 @@ def open_sources(sources: list[Source], *, devices: bool) -> list[int]:
     fds: list[int] = []
     try:
         for source in sources:
-            fds.append(_open_source(source, devices=devices))
+            # Not a comprehension: what has been opened by the time of a failure is closed below.
+            fds.append(_open_source(source, devices=devices))  # noqa: PERF401
     except BaseException:
         for fd in fds:
             os.close(fd)

@@ -22,10 +22,8 @@ def command_line(config: ContainerConfig, image: ImageConfig) -> list[str]:
     Raises InvalidArgumentError if nothing is left to run.
     Source: "Define a Command and Arguments for a Container" of the Kubernetes documentation.
     """
-    if config.command:
-        argv = [*config.command, *config.args]
-    else:
-        argv = [*image.entrypoint, *(config.args or image.cmd)]
+    of_image = [*image.entrypoint, *(config.args or image.cmd)]
+    argv = [*config.command, *config.args] if config.command else of_image
     if not argv:
         raise InvalidArgumentError(
             f"container {config.metadata.name} has nothing to run: neither the pod nor the image names a command"

@@ -78,7 +78,7 @@ def stop_signal(name: str) -> int:
         return number if 0 < number < signal.NSIG else signal.SIGTERM
     if not text.startswith("SIG"):
         text = f"SIG{text}"
-    base, plus, up = text.partition("+")
+    base, _, up = text.partition("+")
     base, minus, down = base.partition("-")
     found = getattr(signal, base, None)
     offset = up or down or "0"

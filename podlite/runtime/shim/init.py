@@ -96,6 +96,7 @@ def run_container(
         _finish(spec["process"], stdio, channel, seccomp, spec["ids"])
     except BaseException as error:
         _fail(channel, step, error)
+    raise AssertionError("the program has taken over")
 
 
 def run_exec(
@@ -130,6 +131,7 @@ def run_exec(
         _finish(process, stdio, channel, seccomp, ids)
     except BaseException as error:
         _fail(channel, step, error)
+    raise AssertionError("the program has taken over")
 
 
 def _begin(channel: socket.socket, spec: Spec) -> None:

@@ -242,5 +242,5 @@ def _pause(namespaces: dict[str, int], cgroups: list[str], scratch: str, channel
         try:
             channel.send(f"{type(error).__name__}: {error}".encode()[:1024])
         finally:
-            sys.stdout = sys.stderr = None  # type: ignore[assignment]
+            sys.stdout = sys.stderr = None
             os._exit(1)

@@ -59,7 +59,7 @@ def enter_private_namespace(run_dir: str, keep: list[str]) -> str:
 
 
 def superfluous(points: list[str], keep: list[str]) -> list[str]:
-    """Of these mount points, in the order of /proc/self/mountinfo, those to unmount: outermost first, one per subtree."""
+    """Of these mount points, in /proc/self/mountinfo's order, those to unmount: outermost first, one per subtree."""
     result: list[str] = []
     for point in points:
         inside = point if point.endswith("/") else point + "/"

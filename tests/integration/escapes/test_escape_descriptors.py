@@ -15,24 +15,19 @@ from pathlib import Path
 import anyio
 import pytest
 
-from podlite.cri.errors import CRIError, StartError
+from podlite.cri.errors import StartError
 from podlite.runtime.container.exec import exec_in
 from podlite.runtime.service import Runtime
-from tests.support.containers import HOST_IMAGE, container_config, run, start
+from tests.support.containers import container_config, start
 from tests.support.escapes import (
     UIDS,
-    USER,
     WAYS,
-    Canary,
-    ask_by_exec,
-    ask_in,
     ask_this_way,
     config_for,
     hostile_image,
     pod,
     running,
     script,
-    shared_pid,
 )
 from tests.support.images import Symlink
 

@@ -314,7 +314,7 @@ async def test_the_mount_of_the_interpreter_is_in_no_namespace(runtime: Runtime)
         shim = runtime.store.sandboxes[id].shim
         assert shim is not None
         for pid in (shim.pid, runtime.spawner.pid):
-            with pytest.raises(OSError, match="Read-only file system|Text file busy"):
+            with pytest.raises(OSError, match=r"Read-only file system|Text file busy"):
                 os.close(os.open(f"/proc/{pid}/exe", os.O_WRONLY))
             with open(f"/proc/{pid}/mountinfo") as file:
                 assert not [line for line in file if line.split()[4] == INTERPRETER]
