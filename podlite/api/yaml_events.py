@@ -136,6 +136,8 @@ def _error(data: bytes, fields: tuple[int, ...], text_at: Callable[[int], str | 
     said = text_at(problem) or "the text cannot be parsed"
     if kind == _READER_ERROR:
         return YamlError(said, *_place(data, offset))
+    if not context:
+        context_line = 0  # its mark is then whatever an earlier token left there
     return YamlError(said, line, column, context=text_at(context) or "", context_line=context_line)
 
 

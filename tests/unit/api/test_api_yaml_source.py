@@ -210,9 +210,11 @@ def test_ordinary_aliases_are_not_excessive() -> None:
 
 def test_a_tower_is_refused() -> None:
     assert read("[" * MAX_DEPTH + "]" * MAX_DEPTH)
-    assert complaints("[" * 100_000) == [
-        f"f.yaml:1:{MAX_DEPTH + 1}: YAML cannot be read: the document nests deeper than {MAX_DEPTH} levels"
-    ]
+    deeper = f"f.yaml:1:{MAX_DEPTH + 1}: YAML cannot be read: the document nests deeper than {MAX_DEPTH} levels"
+    assert complaints("[" * 900 + "]" * 900) == [deeper]
+    # The libyaml of PyYAML 6.0.4 has a limit of its own, 1,000 levels, and meets it while it looks for a simple key.
+    limit = "f.yaml:1:1001: YAML cannot be read: exceeded maximum nesting depth, while increasing flow level"
+    assert complaints("[" * 100_000) in ([deeper], [limit])
 
 
 def test_plain_values_make_a_tree() -> None:
