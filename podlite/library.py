@@ -42,6 +42,7 @@ from podlite.cri.types import (
     PodSandboxMetadata,
     PortMapping,
 )
+from podlite.kubelet.security import READONLY_PATHS, masked_paths
 from podlite.runtime.container.start import start_with_streams
 from podlite.runtime.image.store import EMBEDDED_NAME
 from podlite.runtime.layout import POD_CIDRS, Layout
@@ -49,23 +50,6 @@ from podlite.runtime.names import new_uid
 from podlite.runtime.network.interface import PodNetwork
 from podlite.runtime.service import Runtime
 from podlite.runtime.store import Sandbox as StoredSandbox
-
-# The kubelet's default lists (pkg/securitycontext): what of /proc and /sys a container does not see, or not write.
-MASKED_PATHS = (
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-)
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
 @asynccontextmanager
@@ -168,7 +152,7 @@ class Sandbox:
                     namespace_options=self._stored.namespaces,
                     run_as_user=user,
                     privileged=privileged,
-                    masked_paths=list(MASKED_PATHS),
+                    masked_paths=masked_paths(),
                     readonly_paths=list(READONLY_PATHS),
                 ),
             ),
