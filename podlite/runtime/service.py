@@ -55,6 +55,7 @@ from podlite.runtime.sandbox import remove as sandbox_remove
 from podlite.runtime.sandbox import stop as sandbox_stop
 from podlite.runtime.shim.launch import launch
 from podlite.runtime.shim.scratch import SCRATCH, SHM_DIRECTORY
+from podlite.runtime.shim_client import ShimClient
 from podlite.runtime.spawner import Launched, Spawner
 from podlite.runtime.store import EXITED, RUNNING, STARTING, UNKNOWN, Sandbox, Store
 from podlite.runtime.store import Container as StoredContainer
@@ -62,6 +63,8 @@ from podlite.steps import elapsed, step
 from podlite.version import __version__
 
 if TYPE_CHECKING:
+    import socket
+
     from podlite.runtime.container.create import Prepared
 
 NAME = "podlite"
@@ -72,8 +75,9 @@ class Runtime:
 
     `network` is setupPodNetwork's implementation, podlite's built-in one by default. `many` says that a great many
     containers are to be expected (a server, a benchmark), for which other mechanisms are cheaper. `launched` is a
-    spawner that the program has started already. With `pods_survive` the pods outlive this process and can be
-    adopted; without, they end with it, however it ends.
+    spawner that the program has started already. With `pods_survive` closing the runtime leaves its pods alone.
+    With `adoptable` they run on whatever ends this process, and another runtime can `adopt` them; without, they
+    end with it.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Runtime:
         many: bool = False,
         launched: Launched | None = None,
         pods_survive: bool = False,
+        adoptable: bool = False,
     ) -> None:
         self.layout = layout or Layout()
         self.store = Store()
@@ -93,7 +98,8 @@ class Runtime:
         self.image_store = ImageStore(self.layout.images_dir)
         self.images = StoreImageService(self.image_store)
         self.threads = NamespaceThreads(namespace_threads)
-        self.pods_survive = pods_survive
+        self.adoptable = adoptable
+        self.pods_survive = pods_survive or adoptable
         self.network = network or BuiltinNetwork(self.layout.run_dir, pod_cidrs)
         self.cgroups: Cgroups | None = None
         self.on_deletion_requested: Callable[[Sandbox, int], None] = lambda sandbox, grace: None
@@ -235,6 +241,16 @@ class Runtime:
 
     # --- what the shims report ----------------------------------------------------------------
 
+    def new_shim(self, sandbox: Sandbox, sock: socket.socket) -> ShimClient:
+        """The handle of a sandbox's shim; it owns the connection."""
+        return ShimClient(
+            sock,
+            ids=sandbox.ids,
+            on_exited=self.shim_reported_exit,
+            on_delete=lambda grace: self.deletion_requested(sandbox, grace),
+            on_lost=lambda: self.shim_lost(sandbox),
+        )
+
     def shim_reported_exit(self, message: dict[str, Any]) -> None:
         """A container's first process has ended."""
         container = self.store.containers.get(message["container"])
@@ -292,6 +308,15 @@ class Runtime:
             container.finished_at = time.time_ns()
             container.transition(EXITED)
             self.events.stopped(container)
+
+    async def adopt(self) -> list[str]:
+        """Takes over the sandboxes that an adoptable runtime of this run directory left behind; returns their ids.
+
+        What cannot be taken over is logged, and left for the reaper. See `podlite.runtime.adopt`.
+        """
+        from podlite.runtime.adopt import adopt_sandboxes
+
+        return await adopt_sandboxes(self)
 
     # --- RuntimeService -----------------------------------------------------------------------
 

@@ -123,10 +123,15 @@ class ShimClient:
         except ChannelClosedError:
             raise UnavailableError("the pod's shim has ended") from None
 
-    async def join(self, namespaces: Mapping[str, int]) -> None:
-        """Hands the shim the pod's network (or user) namespace; the descriptors stay the caller's."""
+    async def join(self, namespaces: Mapping[str, int], *, stay: bool = False) -> None:
+        """Hands the shim the pod's network (or user) namespace; the descriptors stay the caller's.
+
+        With `stay` the shim serves on without its owner from now on, and waits to be adopted.
+        """
         names = list(namespaces)
-        message = {"m": "join", "namespaces": {name: index for index, name in enumerate(names)}}
+        message: Message = {"m": "join", "namespaces": {name: index for index, name in enumerate(names)}}
+        if stay:
+            message["orphan"] = "stay"
         await self._channel_send(message, [namespaces[name] for name in names])
 
     async def start(self, message: Message, fds: list[int]) -> Message:

@@ -100,15 +100,17 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
         rootfs = describe_rootfs(runtime.image_store, image)
         _resolve_user(container, rootfs)
         journal.append({"image": container.id, "image_id": image.id, "user": container.user, "home": container.home})
+        prepared = Prepared(rootfs, writable)
+        make_writable_layer(writable, container, rootfs.lower[0])
+        if container.log_path:
+            os.makedirs(os.path.dirname(container.log_path), mode=0o755, exist_ok=True)
+        with step("container.cgroup", **container.ids):
+            make_cgroup(runtime, container, prepared)
+        # From here on whoever adopts the sandbox keeps the container.
+        journal.append({"created": container.id})
+        return prepared
     finally:
         journal.close()
-    prepared = Prepared(rootfs, writable)
-    _make_writable_layer(writable, container, rootfs.lower[0])
-    if container.log_path:
-        os.makedirs(os.path.dirname(container.log_path), mode=0o755, exist_ok=True)
-    with step("container.cgroup", **container.ids):
-        _make_cgroup(runtime, container, prepared)
-    return prepared
 
 
 def _resolve_user(container: Container, rootfs: RootfsDescription) -> None:
@@ -127,12 +129,15 @@ def _resolve_user(container: Container, rootfs: RootfsDescription) -> None:
     container.home = user.home
 
 
-def _make_writable_layer(writable: str, container: Container, image_root: str) -> None:
+def make_writable_layer(writable: str, container: Container, image_root: str) -> None:
+    """Makes the layer's directories. Blocking; idempotent. Raises CRIError."""
     try:
-        os.mkdir(writable, 0o700)
         upper = f"{writable}/upper"
-        os.mkdir(upper, 0o755)
-        os.mkdir(f"{writable}/work", 0o700)
+        for path, mode in ((writable, 0o700), (upper, 0o755), (f"{writable}/work", 0o700)):
+            try:
+                os.mkdir(path, mode)
+            except FileExistsError:
+                pass  # adopted
         # The root directory itself is the upper layer's: it is to look like the image's.
         root = os.stat(image_root)
         if root.st_uid or root.st_gid:
@@ -146,7 +151,8 @@ def _make_writable_layer(writable: str, container: Container, image_root: str) -
         ) from error
 
 
-def _make_cgroup(runtime: Runtime, container: Container, prepared: Prepared) -> None:
+def make_cgroup(runtime: Runtime, container: Container, prepared: Prepared) -> None:
+    """Makes the container's cgroups and limits them. Blocking; idempotent. Raises CRIError."""
     if runtime.cgroups is None:
         return
     linux = container.config.linux

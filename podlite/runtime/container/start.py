@@ -77,6 +77,9 @@ async def _start(runtime: Runtime, container_id: str, stdio: dict[str, int]) -> 
             finally:
                 _close(fds)
     except Exception as error:
+        await to_thread.run_sync(
+            _record, runtime, container, {"failed": container.id, "message": str(error), "at": time.time_ns()}
+        )
         _failed(runtime, container, error)
         raise
     except BaseException:
@@ -104,6 +107,18 @@ def _failed(runtime: Runtime, container: Container, error: Exception) -> None:
     runtime.events.stopped(container)
 
 
+def _record(runtime: Runtime, container: Container, entry: Message) -> None:
+    """Writes down how far the container has come, for whoever adopts it. Blocking."""
+    try:
+        journal = runtime.journal(container.sandbox)
+        try:
+            journal.append(entry)
+        finally:
+            journal.close()
+    except OSError as error:
+        log.warning("a container's record cannot be written", why=str(error.strerror), **container.ids)
+
+
 def _close(fds: list[int]) -> None:
     for fd in fds:
         os.close(fd)
@@ -113,6 +128,7 @@ def _prepare(runtime: Runtime, container: Container) -> tuple[Message, list[int]
     """The message for the shim and its descriptors. Blocking. Raises CRIError, StartError, OSError."""
     try:
         with step("container.mounts", **container.ids):
+            _record(runtime, container, {"starting": container.id})
             return _build(runtime, container)
     except OSError as error:
         text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)

@@ -19,7 +19,6 @@ from podlite.runtime.names import new_id
 from podlite.runtime.network.interface import PodNetwork, PodNetworkRequest, PodNetworkStatus
 from podlite.runtime.sandbox.files import write_files
 from podlite.runtime.sandbox.remove import remove_directory
-from podlite.runtime.shim_client import ShimClient
 from podlite.runtime.spawner import ForkRequest
 from podlite.runtime.store import Sandbox
 from podlite.runtime.undo import Undo
@@ -49,7 +48,7 @@ async def run_pod_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_ha
             undo.push("network", lambda: runtime.threads.run(lambda own: remove_network(network, sandbox)))
             undo.push("shim", lambda: _end_shim(sandbox, fork))
             status = await _make(runtime, sandbox, network, fork)
-            await _hand_over_network(sandbox)
+            await _hand_over_network(runtime, sandbox)
             undo.commit()
         sandbox.ips = status.ips
         sandbox.ready = True
@@ -124,13 +123,7 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 async def _take_shim(runtime: Runtime, sandbox: Sandbox, fork: ForkRequest) -> None:
     forked = await fork.result()
-    shim = ShimClient(
-        forked.channel,
-        ids=sandbox.ids,
-        on_exited=runtime.shim_reported_exit,
-        on_delete=lambda grace: runtime.deletion_requested(sandbox, grace),
-        on_lost=lambda: runtime.shim_lost(sandbox),
-    )
+    shim = runtime.new_shim(sandbox, forked.channel)
     shim.pid = forked.pid
     shim.pidfd = forked.pidfd
     sandbox.shim = shim
@@ -155,7 +148,7 @@ def _on_thread(
         directory_fd = _make_directory(sandbox)
         try:
             sandbox.network = network.plan(request)
-            journal = Journal.create(directory_fd, _header(sandbox))
+            journal = Journal.create(directory_fd, _header(sandbox, stay=runtime.adoptable))
         except BaseException:
             os.close(directory_fd)
             raise
@@ -183,13 +176,14 @@ def _make_directory(sandbox: Sandbox) -> int:
     return os.open(sandbox.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _header(sandbox: Sandbox) -> dict[str, object]:
+def _header(sandbox: Sandbox, *, stay: bool) -> dict[str, object]:
     return {
         "sandbox": sandbox.id,
         "config": sandbox.config,
         "created_at": sandbox.created_at,
         "runtime_handler": sandbox.runtime_handler,
         "netns": sandbox.netns_path,
+        "stay": stay,
         "network": sandbox.network,
     }
 
@@ -209,12 +203,14 @@ def _make_network(
         inside.close()
 
 
-async def _hand_over_network(sandbox: Sandbox) -> None:
-    if sandbox.netns_fd < 0:
+async def _hand_over_network(runtime: Runtime, sandbox: Sandbox) -> None:
+    """From here on the shim has all that it needs, and serves on without us where that is wanted."""
+    namespaces = {"net": sandbox.netns_fd} if sandbox.netns_fd >= 0 else {}
+    if not namespaces and not runtime.adoptable:
         return
     assert sandbox.shim is not None
     try:
-        await sandbox.shim.join({"net": sandbox.netns_fd})
+        await sandbox.shim.join(namespaces, stay=runtime.adoptable)
     finally:
         sandbox.close_netns()
 

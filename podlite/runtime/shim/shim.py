@@ -247,7 +247,8 @@ class Shim:
     # --- requests: each may take a descriptor over by putting -1 in its place ----------------
 
     def _join(self, client: Client, message: Message, fds: list[int]) -> None:
-        """The pod's network namespace (and user namespace), once they exist."""
+        """The pod's network namespace (and user namespace), once they exist, and what an orphan does."""
+        self.config["orphan"] = message.get("orphan", self.config["orphan"])
         for name, index in message["namespaces"].items():
             fd, fds[index] = fds[index], -1
             old, self.namespaces[name] = self.namespaces.get(name, -1), fd
