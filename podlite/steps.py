@@ -39,6 +39,10 @@ STEPS: Mapping[str, str] = {
     "pod.cgroup": "create the pod's cgroup and set its limits",
     "pod.volumes": "set up the pod's volumes",
     "image.ensure": "find or pull the container's image",
+    "image.resolve": "ask the registry what the image's name stands for",
+    "image.download": "fetch one layer from the registry",
+    "image.unpack": "unpack one layer into the store",
+    "image.commit": "make the image visible in the store",
     # controller: RunPodSandbox
     "sandbox.run": "RunPodSandbox, whole",
     "sandbox.record": "write the sandbox's record, and take its lock, before anything is made",

@@ -165,9 +165,17 @@ class ImageService(Protocol):
         ...
 
     async def pull_image(
-        self, image: ImageSpec, auth: AuthConfig | None = None, sandbox_config: PodSandboxConfig | None = None
+        self,
+        image: ImageSpec,
+        auth: AuthConfig | None = None,
+        sandbox_config: PodSandboxConfig | None = None,
+        *,
+        timeout: float = 0,
     ) -> str:
-        """Pulls the image; returns its reference for CreateContainer. Raises ImageError."""
+        """Pulls the image; returns its reference for CreateContainer. `timeout` in seconds, 0 for none.
+
+        Raises ImageError, DeadlineExceededError.
+        """
         ...
 
     async def remove_image(self, image: ImageSpec) -> None:

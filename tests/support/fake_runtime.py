@@ -460,7 +460,12 @@ class FakeImages:
         return None
 
     async def pull_image(
-        self, image: ImageSpec, auth: AuthConfig | None = None, sandbox_config: PodSandboxConfig | None = None
+        self,
+        image: ImageSpec,
+        auth: AuthConfig | None = None,
+        sandbox_config: PodSandboxConfig | None = None,
+        *,
+        timeout: float = 0,
     ) -> str:
         self.pulled.append(image.image)
         outcomes = self.pulls.get(image.image, [0])

@@ -149,7 +149,7 @@ class DecodedStream:
         except ImportError:
             raise ImageError(
                 f"{self._what} is compressed with zstd, which this Python cannot decompress by itself",
-                hint="install the zstandard package (podlite[zstd]), or use Python 3.14",
+                hint="install the zstandard package, or use Python 3.14",
             ) from None
         decoder = module.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
         # A cut-off frame is no error to this reader; the digests tell.

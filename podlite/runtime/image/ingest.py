@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class PartialBlob:
     """The blob `digest` (`sha256:…`) of `size` bytes, on its way into the store. A context manager.
 
-    Entering waits for whoever is fetching the same blob. Then `complete` says that it is there already;
-    else `offset` is how many bytes an earlier try left, and the rest is to be written, and committed.
+    Entering waits for whoever is fetching the same blob; `try_open` does not. Then `complete` says that it is there
+    already; else `offset` is how many bytes an earlier try left, and the rest is to be written, and committed.
     Leaving without a commit keeps what was written, for the next try. Methods raise ImageError.
     """
 
@@ -34,32 +34,56 @@ class PartialBlob:
         self.path = f"{layout.blobs}/{name}"
 
     def __enter__(self) -> PartialBlob:
+        self._open(wait=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def try_open(self) -> bool:
+        """As entering, but False while somebody else is fetching the same blob. What is open is to be closed."""
+        return self._open(wait=False)
+
+    def close(self) -> None:
+        """What leaving the context does."""
+        os.close(self._fd)
+
+    def arrived(self) -> int:
+        """How many bytes whoever is fetching the blob has by now."""
+        try:
+            return os.stat(self._partial).st_size
+        except FileNotFoundError:
+            return self.size if os.path.exists(self.path) else 0
+
+    def _open(self, *, wait: bool) -> bool:
         import hashlib
 
         self._hash = hashlib.sha256()
         with storing(self._layout.root, f"storing blob {self.digest}"):
-            fd = lock_file(self._partial)
-            assert fd is not None
+            fd = lock_file(self._partial, wait=wait)
+            if fd is None:
+                return False
             self._fd = fd
             try:
-                # Whoever held the lock before may have finished: the file that we locked is then the blob.
-                if os.path.exists(self.path):
-                    self.complete = True
-                    if os.fstat(fd).st_ino != os.stat(self.path).st_ino:
-                        os.unlink(self._partial)
-                    return self
-                while piece := os.read(fd, 1 << 20):
-                    self._hash.update(piece)
-                    self.offset += len(piece)
-                if self.offset > self.size:
-                    self.restart()
+                self._find_out()
             except BaseException:
                 os.close(fd)
                 raise
-        return self
+        return True
 
-    def __exit__(self, *error: object) -> None:
-        os.close(self._fd)
+    def _find_out(self) -> None:
+        """What is there already, and its hash so far."""
+        # Whoever held the lock before may have finished: the file that we locked is then the blob.
+        if os.path.exists(self.path):
+            self.complete = True
+            if os.fstat(self._fd).st_ino != os.stat(self.path).st_ino:
+                os.unlink(self._partial)
+            return
+        while piece := os.read(self._fd, 1 << 20):
+            self._hash.update(piece)
+            self.offset += len(piece)
+        if self.offset > self.size:
+            self.restart()
 
     def restart(self) -> None:
         """Forgets what an earlier try left, when the server cannot go on from there."""

@@ -10,23 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from podlite.cri.errors import ImageError
 from podlite.runtime.image.archive import open_files
+from podlite.runtime.image.assembly import Assembly
 from podlite.runtime.image.config import parse_image_config
 from podlite.runtime.image.limits import MAX_JSON, Limits
 from podlite.runtime.image.manifest import SavedImage, decode, full_name
 from podlite.runtime.image.oci import find_oci_images
 from podlite.runtime.image.plan import ImagePlan, LayerSource, check_platform, sha256
-from podlite.runtime.image.record import ImageRecord, LayerRecord
-from podlite.runtime.image.unpack import unpack_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from podlite.runtime.image.archive import Files
     from podlite.runtime.image.store import ImageStore
-    from podlite.runtime.image.writer import StoreWriter
-
-# OVL_MAX_STACK of the kernel
-_LAYERS_MAX = 500
 
 
 class LoadedImage(NamedTuple):
@@ -45,7 +38,12 @@ def load_images(store: ImageStore, path: str, *, name: str = "", limits: Limits 
     limits = limits or Limits()
     with store.writer() as writer, open_files(path, writer.scratch("archive"), limits, store.layout.root) as files:
         plans = find_images(files, name)
-        committed = [(_add_image(store, writer, files, plan, limits), plan.names) for plan in plans]
+        committed = []
+        for plan in plans:
+            assembly = Assembly(store, writer, files, plan, limits)
+            while assembly.add_layer():
+                pass
+            committed.append((assembly.record(), plan.names))
         writer.commit(committed)
     return [LoadedImage(record.id, names) for record, names in committed]
 
@@ -96,61 +94,3 @@ def _find_saved_images(files: Files) -> list[ImagePlan]:
         names = sorted({full_name(tag, what) for tag in saved.repo_tags or ()})
         plans.append(ImagePlan(digest, config, layers, names, {digest: raw}, what))
     return plans
-
-
-def _add_image(store: ImageStore, writer: StoreWriter, files: Files, plan: ImagePlan, limits: Limits) -> ImageRecord:
-    if len(plan.layers) > _LAYERS_MAX:
-        raise ImageError(f"{plan.what} has {len(plan.layers)} layers; overlayfs stacks at most {_LAYERS_MAX}")
-    # An image of no layers needs a directory for overlayfs all the same.
-    sources = plan.layers or [LayerSource("", EMPTY_LAYER)]
-    chain = chain_ids([source.diff_id for source in sources])
-    writer.protect(chain, plan.blobs)
-    for digest, raw in plan.blobs.items():
-        writer.add_blob(raw, digest)
-    visible: list[str] = []
-    size = 0
-    for number, (name, source) in enumerate(zip(chain, sources, strict=True), 1):
-        what = f"layer {number} of {plan.what}"
-        lower = [store.layout.layer(layer) for layer in reversed(visible)]
-
-        def fill(target: str, source: LayerSource = source, lower: list[str] = lower, what: str = what) -> LayerRecord:
-            return _unpack(files, source, target, lower, limits, what)
-
-        layer = writer.add_layer(name, fill)
-        # overlayfs does not look for an opaque mark on the root of a layer.
-        visible = [name] if layer.opaque else [*visible, name]
-        size += layer.bytes
-    return ImageRecord(
-        id=plan.id, layers=visible, config=plan.config, size=size + len(plan.blobs[plan.id]), blobs=sorted(plan.blobs)
-    )
-
-
-def _unpack(
-    files: Files, source: LayerSource, target: str, lower: Sequence[str], limits: Limits, what: str
-) -> LayerRecord:
-    if not source.path:
-        return LayerRecord(diff_id=source.diff_id)
-    unpacked = unpack_layer(files.reader(source.path), target, lower=lower, limits=limits, what=what)
-    if source.digest and unpacked.digest != source.digest:
-        raise ImageError(f"{what} is damaged: its digest is {unpacked.digest}, and should be {source.digest}")
-    if unpacked.diff_id != source.diff_id:
-        raise ImageError(f"{what} is damaged: its diffID is {unpacked.diff_id}, and should be {source.diff_id}")
-    return LayerRecord(
-        diff_id=unpacked.diff_id,
-        entries=unpacked.entries,
-        bytes=unpacked.bytes,
-        disk_bytes=unpacked.disk_bytes,
-        opaque=unpacked.opaque,
-    )
-
-
-# The diffID of an empty tar archive: 1,024 zero bytes.
-EMPTY_LAYER = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
-
-
-def chain_ids(diff_ids: Sequence[str]) -> list[str]:
-    """The chain IDs of the layers, lowest first, without algorithm (OCI image-spec, config.md, "Layer ChainID")."""
-    chain: list[str] = []
-    for diff_id in diff_ids:
-        chain.append(sha256(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
-    return [id.removeprefix("sha256:") for id in chain]

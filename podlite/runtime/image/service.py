@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import anyio
 from anyio import to_thread
 
-from podlite.cri.errors import ImageError
+from podlite.cri.errors import DeadlineExceededError, ImageError
 from podlite.cri.types import FilesystemUsage, Image, ImageSpec
 from podlite.runtime.image.config import image_user
 from podlite.runtime.image.reference import apply_default_tag
@@ -39,10 +40,26 @@ class StoreImageService:
         return await to_thread.run_sync(self._status, image.image)
 
     async def pull_image(
-        self, image: ImageSpec, auth: AuthConfig | None = None, sandbox_config: PodSandboxConfig | None = None
+        self,
+        image: ImageSpec,
+        auth: AuthConfig | None = None,
+        sandbox_config: PodSandboxConfig | None = None,
+        *,
+        timeout: float = 0,
     ) -> str:
-        """The id of the embedded image; every other name is an error with reason ErrImagePull that says what to do."""
-        return await to_thread.run_sync(self._pull, image.image)
+        """Pulls from the image's registry, and returns the image's id; the embedded image is made where it is missing.
+
+        After `timeout` seconds, if that is not 0, DeadlineExceededError. As with a cancellation, the image is then
+        not there, and what has come of it is not fetched again next time. The message of an ImageError begins with
+        RegistryUnavailable where no registry answered, for that is how a kubelet knows (k8s.io/cri-api/pkg/errors).
+        """
+        name = apply_default_tag(image.image)
+        if name.startswith("podlite.local/"):
+            return await to_thread.run_sync(self._make, name)
+        with anyio.move_on_after(timeout or None) as deadline:
+            return await self._pull(name, auth)
+        assert deadline.cancelled_caught
+        raise DeadlineExceededError(f"image {name} was not pulled within {timeout:g} s")
 
     async def remove_image(self, image: ImageSpec) -> None:
         await to_thread.run_sync(self.store.remove, image.image)
@@ -59,19 +76,24 @@ class StoreImageService:
         record = self.store.lookup(reference)
         return None if record is None else cri_image(record, self.store.names_of(record))
 
-    def _pull(self, reference: str) -> str:
-        name = apply_default_tag(reference)
-        if name.startswith("podlite.local/"):
-            if name != EMBEDDED_NAME:
-                raise ImageError(f"there is no image {name}", hint=f"the only one of podlite.local is {EMBEDDED_NAME}")
-            record = self.store.lookup(name)
-            assert record is not None
-            return record.id
-        raise ImageError(
-            f"image {name} is not on this machine, and this podlite does not pull from registries",
-            hint="save it elsewhere (`docker save`, `skopeo copy … oci-archive:FILE`) and load it here with "
-            "`podlite image load FILE`",
-        )
+    async def _pull(self, name: str, auth: AuthConfig | None) -> str:
+        from podlite.runtime.image.registry.failure import REGISTRY_UNAVAILABLE
+        from podlite.runtime.image.registry.pull import pull
+
+        try:
+            return (await pull(self.store, name, auth)).id
+        except ImageError as error:
+            if error.reason == REGISTRY_UNAVAILABLE:
+                message = f"{REGISTRY_UNAVAILABLE}: {error.message}"
+                raise ImageError(message, reason=error.reason, hint=error.hint) from error
+            raise
+
+    def _make(self, name: str) -> str:
+        if name != EMBEDDED_NAME:
+            raise ImageError(f"there is no image {name}", hint=f"the only one of podlite.local is {EMBEDDED_NAME}")
+        record = self.store.lookup(name)
+        assert record is not None
+        return record.id
 
     def _filesystem(self) -> list[FilesystemUsage]:
         usage = self.store.usage()

@@ -15,8 +15,9 @@ import pytest
 from podlite.cri.errors import ImageError, InvalidArgumentError
 from podlite.linux.fs import FileLock, remove_tree
 from podlite.linux.syscalls import MNT_DETACH, mount, umount2
+from podlite.runtime.image.assembly import EMPTY_LAYER
 from podlite.runtime.image.layout import VERSION, boot_id
-from podlite.runtime.image.load import EMPTY_LAYER, load_images
+from podlite.runtime.image.load import load_images
 from podlite.runtime.image.record import ImageRecord
 from podlite.runtime.image.rootfs import describe_rootfs
 from podlite.runtime.image.store import ImageStore

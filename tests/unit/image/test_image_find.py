@@ -11,8 +11,9 @@ import pytest
 
 from podlite.cri.errors import ImageError
 from podlite.runtime.image.archive import open_files
+from podlite.runtime.image.assembly import EMPTY_LAYER, chain_ids
 from podlite.runtime.image.limits import Limits
-from podlite.runtime.image.load import EMPTY_LAYER, chain_ids, find_images
+from podlite.runtime.image.load import find_images
 from podlite.runtime.image.plan import ImagePlan
 from tests.support.images import (
     ARCHITECTURE,
