@@ -48,6 +48,7 @@ from podlite.runtime.image.store import EMBEDDED_NAME
 from podlite.runtime.layout import POD_CIDRS, Layout
 from podlite.runtime.names import new_uid
 from podlite.runtime.network.interface import PodNetwork
+from podlite.runtime.network.networks import NetworkOptions, Networks
 from podlite.runtime.service import Runtime
 from podlite.runtime.store import Sandbox as StoredSandbox
 
@@ -58,29 +59,18 @@ async def open_runtime(
     *,
     network: PodNetwork | str = "builtin",
     pod_cidrs: tuple[str, ...] = POD_CIDRS,
+    cni_conf_dir: str = "",
+    cni_bin_dirs: tuple[str, ...] = (),
 ) -> AsyncIterator[Runtime]:
     """podlite's runtime: starts the spawner, and on leaving ends every sandbox that is left, and the spawner.
 
-    `network` is `builtin`, `none` (a loopback device and nothing else), or an object of one's own. Needs root.
-    Raises PodliteError.
+    `network` is `builtin`, `cni`, `none` (a loopback device and nothing else), or an object of one's own. The CNI
+    directories are empty for the usual ones. Needs root. Raises PodliteError.
     """
     layout = layout or Layout()
-    async with Runtime(layout, network=_network(network, layout, pod_cidrs)) as runtime:
+    networks = Networks(network, layout, NetworkOptions(pod_cidrs, cni_conf_dir, cni_bin_dirs))
+    async with Runtime(layout, network=networks) as runtime:
         yield runtime
-
-
-def _network(network: PodNetwork | str, layout: Layout, pod_cidrs: tuple[str, ...]) -> PodNetwork:
-    if not isinstance(network, str):
-        return network
-    if network == "builtin":
-        from podlite.runtime.network.builtin import BuiltinNetwork
-
-        return BuiltinNetwork(layout.run_dir, pod_cidrs)
-    if network == "none":
-        from podlite.runtime.network.none import NoneNetwork
-
-        return NoneNetwork()
-    raise ValueError(f"there is no network {network!r}: it is builtin, none, or an object that implements PodNetwork")
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -201,6 +191,7 @@ async def open_sandbox(
     hostname: str = "",
     host_network: bool = False,
     ports: Sequence[PortMapping] = (),
+    annotations: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Sandbox]:
     """A sandbox of `runtime`; leaving the block kills what runs in it and removes it.
 
@@ -215,6 +206,7 @@ async def open_sandbox(
         metadata=PodSandboxMetadata(name=name, uid=uid, namespace=namespace),
         hostname="" if host_network else hostname or name,
         port_mappings=list(ports),
+        annotations=dict(annotations or {}),
         linux=LinuxPodSandboxConfig(
             cgroup_parent=parent, security_context=LinuxSandboxSecurityContext(namespace_options=options)
         ),

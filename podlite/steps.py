@@ -51,6 +51,7 @@ STEPS: Mapping[str, str] = {
     "network.address": "reserve the pod's addresses",
     "network.firewall": "make sure that the nftables table and the forwarding sysctls are there",
     "network.setup": "veth pair, addresses, routes, neighbours (setupPodNetwork)",
+    "network.plugin": "run one CNI plugin for one operation",
     "network.hostports": "publish the pod's host ports",
     "sandbox.confirm": "record that everything the record names exists",
     # spawner and shim

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -11,29 +10,33 @@ from typing import TYPE_CHECKING
 import msgspec
 from anyio import to_thread
 
-from podlite import log
 from podlite.errors import UsageError
 from podlite.kubelet.kubelet import Kubelet
 from podlite.kubelet.types import KubeletConfig
 from podlite.runtime.layout import POD_CIDRS, Layout
-from podlite.runtime.network.interface import PodNetwork
+from podlite.runtime.network.networks import NAMES, NetworkOptions, Networks
+from podlite.runtime.network.none import host_ips
 from podlite.runtime.service import Runtime
 
 if TYPE_CHECKING:
     from podlite.runtime.spawner import Launched
 
-NETWORKS = ("builtin", "none", "host")
+# A plugin of CNI's takes tens of milliseconds, in which its thread does nothing else.
+CNI_THREADS = 4
 
 
 class NodeOptions(msgspec.Struct, kw_only=True):
     """What a user can say about the machine's podlite.
 
-    `many` is for programs that run a great many pods; `pods_survive` for those whose pods outlive them.
+    `network` is the network of pods that ask for none by annotation. `many` is for programs that run a great many
+    pods; `pods_survive` for those whose pods outlive them.
     """
 
     layout: Layout = Layout()
     network: str = "builtin"
     pod_cidrs: tuple[str, ...] = POD_CIDRS
+    cni_conf_dir: str = ""
+    cni_bin_dirs: tuple[str, ...] = ()
     namespace_threads: int = 1
     many: bool = False
     pods_survive: bool = False
@@ -56,11 +59,12 @@ async def open_node(options: NodeOptions, launched: Launched | None = None) -> A
     What killed podlites left behind is torn down first. `launched` is a spawner that has been started already.
     Raises PodliteError.
     """
-    network = make_network(options.network, options)
+    networks = make_networks(options)
+    threads = max(options.namespace_threads, CNI_THREADS if options.network == "cni" else 1)
     runtime = Runtime(
         options.layout,
-        network=network,
-        namespace_threads=options.namespace_threads,
+        network=networks,
+        namespace_threads=threads,
         many=options.many,
         launched=launched,
         pods_survive=options.pods_survive,
@@ -69,24 +73,17 @@ async def open_node(options: NodeOptions, launched: Launched | None = None) -> A
         if has_records(options.layout):
             from podlite.agent.orphans import reap_orphans
 
-            await to_thread.run_sync(reap_orphans, options, network, runtime.cgroups)
+            await to_thread.run_sync(reap_orphans, options, networks, runtime.cgroups)
         async with Kubelet(runtime, runtime.images, kubelet_config(options)) as kubelet:
             yield Node(options, runtime, kubelet)
 
 
-def make_network(name: str, options: NodeOptions) -> PodNetwork:
-    """setupPodNetwork's implementation of that name. Raises UsageError."""
-    if name == "builtin":
-        from podlite.runtime.network.builtin import BuiltinNetwork
-
-        return BuiltinNetwork(options.layout.run_dir, options.pod_cidrs)
-    from podlite.runtime.network.none import HostNetwork, NoneNetwork
-
-    if name == "none":
-        return NoneNetwork()
-    if name == "host":
-        return HostNetwork()
-    raise UsageError(f"there is no network {name!r}: it is one of {', '.join(NETWORKS)}")
+def make_networks(options: NodeOptions) -> Networks:
+    """The networks that pods can have. Raises UsageError, PodliteError."""
+    if options.network not in NAMES:
+        raise UsageError(f"there is no network {options.network!r}: it is one of {', '.join(NAMES)}")
+    wishes = NetworkOptions(options.pod_cidrs, options.cni_conf_dir, options.cni_bin_dirs)
+    return Networks(options.network, options.layout, wishes)
 
 
 def has_records(layout: Layout) -> bool:
@@ -112,17 +109,3 @@ def kubelet_config(options: NodeOptions) -> KubeletConfig:
         cpu_count=os.cpu_count() or 0,
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
     )
-
-
-def host_ips() -> tuple[str, ...]:
-    """The machine's own addresses as its peers see them, IPv4 first; 127.0.0.1 on a machine without a network."""
-    found = []
-    # Connecting a UDP socket sends nothing: it asks the routing table. The addresses are for documentation.
-    for family, somewhere in ((socket.AF_INET, "198.51.100.1"), (socket.AF_INET6, "2001:db8::1")):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as sock:
-                sock.connect((somewhere, 9))
-                found.append(str(sock.getsockname()[0]))
-        except OSError:
-            log.debug("no route for an address family", family=family.name)
-    return tuple(found) or ("127.0.0.1",)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from podlite import log
-from podlite.agent.node import NodeOptions, kubelet_config, make_network
+from podlite.agent.node import NodeOptions, kubelet_config, make_networks
 from podlite.errors import PodliteError, explain
 from podlite.kubelet.pod_files import remove_pod_directory
 from podlite.kubelet.written_pods import KEPT, LOCK, NAME, read_holder, read_pod, remove_files
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from podlite.api.pod import Pod
     from podlite.runtime.layout import Layout
     from podlite.runtime.network.interface import PodNetwork
+    from podlite.runtime.network.networks import Networks
 
 
 def reap_orphans(
     options: NodeOptions,
-    network: PodNetwork | None = None,
+    networks: Networks | None = None,
     cgroups: Cgroups | None = None,
     *,
     only: Collection[str] | None = None,
@@ -42,30 +43,27 @@ def reap_orphans(
     """Tears down every pod without an owner but the kept ones; returns them as `namespace/name`. Problems are logged.
 
     With `only`, the pods with these UIDs and no others, kept or not; those that have an owner stay all the same.
-    `network` and `cgroups` are the caller's, if it has them open already.
+    `networks` and `cgroups` are the caller's, if it has them open already.
     """
-    made: dict[str, PodNetwork] = {} if network is None else {network.name: network}
+    used_networks = networks or make_networks(options)
 
-    def networks(name: str) -> PodNetwork | None:
-        if name not in made:
-            try:
-                made[name] = make_network(name, options)
-            except PodliteError:
-                return None
-        return made[name]
+    def named(name: str) -> PodNetwork | None:
+        try:
+            return used_networks.named(name)
+        except PodliteError:
+            return None
 
     reaped: list[str] = []
     for layout, uids in _by_layout(options, only).items():
         here = structs.replace(options, layout=layout)
         used = cgroups if cgroups is not None and layout.cgroup_root == options.layout.cgroup_root else _cgroups(here)
-        reaped += Reaper(layout, networks, ImageStore(layout.images_dir), used, _log_problem).reap(uids)
+        reaped += Reaper(layout, named, ImageStore(layout.images_dir), used, _log_problem).reap(uids)
         reaped += [pod for pod in _reap_pods(here, used, uids) if pod not in reaped]
         if used is not None and used is not cgroups:
             used.close()
-    for each in made.values():
-        if each is not network:
-            each.release_unused()
-            each.close()
+    if networks is None:
+        used_networks.release_unused()
+        used_networks.close()
     return reaped
 
 

@@ -34,7 +34,10 @@ def add_network(parser: argparse.ArgumentParser) -> None:
     """How pods get their network."""
     group = parser.add_argument_group("network")
     group.add_argument(
-        "--network", choices=("builtin", "none", "host"), default="builtin", help="the pods' network (builtin)"
+        "--network",
+        choices=("builtin", "cni", "none", "host"),
+        default="builtin",
+        help="the pods' network (builtin); a pod's annotation podlite.local/network says otherwise",
     )
     group.add_argument(
         "--pod-cidr",
@@ -42,6 +45,14 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="the pods' addresses, once for each family (10.85.0.0/16 and fd85::/64)",
+    )
+    group.add_argument("--cni-conf-dir", metavar="PATH", default="", help="CNI configurations (/etc/cni/net.d)")
+    group.add_argument(
+        "--cni-bin-dir",
+        metavar="PATH",
+        action="append",
+        default=[],
+        help="CNI plugins; may be given several times (/opt/cni/bin, /usr/lib/cni, /usr/libexec/cni)",
     )
 
 
@@ -85,6 +96,8 @@ def node_options(arguments: argparse.Namespace) -> NodeOptions:
         layout=layout(arguments),
         network=arguments.network,
         pod_cidrs=tuple(arguments.pod_cidr) or POD_CIDRS,
+        cni_conf_dir=arguments.cni_conf_dir,
+        cni_bin_dirs=tuple(arguments.cni_bin_dir),
     )
 
 

@@ -47,8 +47,8 @@ from podlite.runtime.image.store import ImageStore
 from podlite.runtime.journal import Journal
 from podlite.runtime.layout import POD_CIDRS, Layout
 from podlite.runtime.namespace_threads import NamespaceThreads
-from podlite.runtime.network.builtin import BuiltinNetwork
 from podlite.runtime.network.interface import PodNetwork
+from podlite.runtime.network.networks import NetworkOptions, Networks
 from podlite.runtime.network.none import HostNetwork
 from podlite.runtime.sandbox import files, run
 from podlite.runtime.sandbox import remove as sandbox_remove
@@ -73,7 +73,8 @@ NAME = "podlite"
 class Runtime:
     """The runtime, as an async context manager: inside it there is a spawner, outside of it nothing of ours runs.
 
-    `network` is setupPodNetwork's implementation, podlite's built-in one by default. `many` says that a great many
+    `network` is setupPodNetwork's implementation, podlite's built-in one by default, or `Networks`, of which a pod can
+    choose another than the default by its annotation. `many` says that a great many
     containers are to be expected (a server, a benchmark), for which other mechanisms are cheaper. `launched` is a
     spawner that the program has started already. With `pods_survive` closing the runtime leaves its pods alone.
     With `adoptable` they run on whatever ends this process, and another runtime can `adopt` them; without, they
@@ -84,7 +85,7 @@ class Runtime:
         self,
         layout: Layout | None = None,
         *,
-        network: PodNetwork | None = None,
+        network: PodNetwork | Networks | None = None,
         pod_cidrs: tuple[str, ...] = POD_CIDRS,
         namespace_threads: int = 1,
         many: bool = False,
@@ -100,7 +101,9 @@ class Runtime:
         self.threads = NamespaceThreads(namespace_threads)
         self.adoptable = adoptable
         self.pods_survive = pods_survive or adoptable
-        self.network = network or BuiltinNetwork(self.layout.run_dir, pod_cidrs)
+        if not isinstance(network, Networks):
+            network = Networks(network or "builtin", self.layout, NetworkOptions(pod_cidrs))
+        self.networks = network
         self.cgroups: Cgroups | None = None
         self.on_deletion_requested: Callable[[Sandbox, int], None] = lambda sandbox, grace: None
         self._host_network = HostNetwork()
@@ -185,10 +188,10 @@ class Runtime:
     def _close(self) -> None:
         self.threads.close()
         try:
-            self.network.release_unused()
+            self.networks.release_unused()
         except (OSError, CRIError) as error:
             log.error("what pods share on the host is left behind", why=explain(error))
-        self.network.close()
+        self.networks.close()
         if self.cgroups is not None:
             for level in ("kubepods/burstable", "kubepods/besteffort", "kubepods"):
                 self.cgroups.remove_empty_parents(f"{self.layout.cgroup_root}/{level}/pod")
@@ -205,8 +208,12 @@ class Runtime:
             os.close(fd)
 
     def network_for(self, sandbox: Sandbox) -> PodNetwork:
-        """What sets up this sandbox's network."""
-        return self.network if sandbox.namespaces.network != NamespaceMode.NODE else self._host_network
+        """What sets up this sandbox's network, or did. Raises InvalidArgumentError if its annotation names none."""
+        if sandbox.namespaces.network == NamespaceMode.NODE:
+            return self._host_network
+        if sandbox.network is not None:
+            return self.networks.of_record(sandbox.network)
+        return self.networks.for_pod(sandbox.config.annotations)
 
     def sandbox_files(self, sandbox: Sandbox) -> dict[str, str]:
         """The pod's files, path in the container → path on the host."""
@@ -326,7 +333,7 @@ class Runtime:
         )
 
     async def status(self, *, verbose: bool = False) -> RuntimeStatus:
-        problems = await to_thread.run_sync(self.network.check)
+        problems = await to_thread.run_sync(self.networks.default.check)
         network = RuntimeCondition(type="NetworkReady", status=not problems)
         if problems:
             network.reason = "NetworkPluginNotReady"

@@ -182,7 +182,13 @@ class BuiltinNetwork:
             with step("network.hostports", sandbox_id=sandbox_id):
                 self._host_ports.publish(plan.host_ports, plan.ips, _label(request))
         interface = PodInterface(
-            name=POD_INTERFACE, mac=mac, mtu=host.survey.mtu, ips=plan.ips, host_interface=plan.host_interface
+            name=POD_INTERFACE,
+            mac=mac,
+            mtu=host.survey.mtu,
+            ips=plan.ips,
+            host_interface=plan.host_interface,
+            network=self.name,
+            default=True,
         )
         return PodNetworkStatus(ips=plan.ips, interfaces=[interface])
 

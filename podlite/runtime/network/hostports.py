@@ -3,7 +3,8 @@
     <run-dir>/network/hostports/tcp-8080-127.0.0.1 → "<sandbox id> 80 10.85.0.2 fd85::2 default/web"
 
 A reservation says all that its elements are made of, so the maps can be filled again after somebody flushed the
-rules or another version's table was replaced. It changes under the network's lock.
+rules or another version's table was replaced; one without addresses (a CNI pod's) has no elements. It changes under
+the network's lock.
 """
 
 from __future__ import annotations
@@ -187,7 +188,8 @@ class HostPorts:
         own = [port for port in ports if (port.file_name, owner) in held]
         if own:
             try:
-                self._delete_elements(own, ips)
+                if ips:  # a CNI pod's are published by its plugins
+                    self._delete_elements(own, ips)
             except OSError as error:
                 if error.errno not in NO_NFTABLES:
                     raise
@@ -216,7 +218,8 @@ class HostPorts:
 
         for port, text in reserved:
             _, _, ip4, ip6, label = text.split(" ", 4)
-            errors = netlink.submit(*add_elements(elements_of([port], [ip for ip in (ip4, ip6) if ip != "-"]), label))
+            elements = elements_of([port], [ip for ip in (ip4, ip6) if ip != "-"])
+            errors = netlink.submit(*add_elements(elements, label)) if elements else []
             if errors:
                 raise errors[0]
 

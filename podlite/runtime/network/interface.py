@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from podlite.cri.types import PortMapping
+from podlite.cri.types import DNSConfig, PortMapping
 
 if TYPE_CHECKING:
     from podlite.linux.netlink import NetlinkSocket
@@ -26,7 +26,8 @@ class PodNetworkRequest(msgspec.Struct, kw_only=True):
     """A pod's wish for a network.
 
     `netns_path` is the pin of its network namespace and `netns_fd` a descriptor of it (-1 before it exists, which
-    is when `plan` is called). `ips` and `mac` are wishes, usually empty. `annotations` are the pod's.
+    is when `plan` is called). `ips` and `mac` are wishes, usually empty. `annotations` are the pod's, `dns` its
+    resolver's configuration where it has one of its own, `cgroup_path` its cgroup.
     """
 
     sandbox_id: str
@@ -39,16 +40,26 @@ class PodNetworkRequest(msgspec.Struct, kw_only=True):
     ips: list[str] = []
     mac: str = ""
     annotations: dict[str, str] = {}
+    dns: DNSConfig | None = None
+    cgroup_path: str = ""
 
 
 class PodInterface(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """A device of the pod's: its name there, and the name of its other end on the host if it has one."""
+    """A device of the pod's: its name there, and the name of its other end on the host if it has one.
+
+    `network` is the name of the network that it leads to, and `default` whether that is the pod's own or one beside
+    it; `gateway` and `dns` are what the network says of them.
+    """
 
     name: str
     mac: str = ""
     mtu: int = 0
     ips: list[str] = []
     host_interface: str = ""
+    network: str = ""
+    default: bool = False
+    gateway: list[str] = []
+    dns: dict[str, Any] = {}
 
 
 class PodNetworkStatus(msgspec.Struct, kw_only=True, omit_defaults=True):

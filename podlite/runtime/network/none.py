@@ -11,6 +11,8 @@ from podlite.runtime.network.interface import NetworkRecord, PodNetworkRequest, 
 from podlite.steps import step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from podlite.linux.netlink import NetlinkSocket
 
 _LOOPBACK_INDEX = 1
@@ -21,13 +23,18 @@ class HostNetwork:
 
     name = "host"
 
+    def __init__(self, ips: Callable[[], Iterable[str]] = tuple) -> None:
+        """`ips` gives the addresses that a pod is said to have: none for one that asks for the host's network by
+        itself (CRI), the host's for one that gets it because others have it too (`--network host`)."""
+        self._ips = ips
+
     def plan(self, request: PodNetworkRequest) -> NetworkRecord:
         return {"network": self.name, "version": 1}
 
     def setup_pod_network(
         self, request: PodNetworkRequest, record: NetworkRecord, inside: NetlinkSocket | None
     ) -> PodNetworkStatus:
-        return PodNetworkStatus()
+        return PodNetworkStatus(ips=list(self._ips()))
 
     def teardown_pod_network(self, record: NetworkRecord) -> None:
         pass
@@ -73,3 +80,19 @@ class NoneNetwork(HostNetwork):
                 if opened is not None:
                     opened.close()
         return PodNetworkStatus()
+
+
+def host_ips() -> tuple[str, ...]:
+    """The machine's own addresses as its peers see them, IPv4 first; 127.0.0.1 on a machine without a network."""
+    import socket
+
+    found = []
+    # Connecting a UDP socket sends nothing: it asks the routing table. The addresses are for documentation.
+    for family, somewhere in ((socket.AF_INET, "198.51.100.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                sock.connect((somewhere, 9))
+                found.append(str(sock.getsockname()[0]))
+        except OSError:
+            continue  # no route for this family
+    return tuple(found) or ("127.0.0.1",)

@@ -145,10 +145,10 @@ class SharedState:
         with self._nftables.lease() as netlink:
             return _table_comment(netlink) is None
 
-    def lock(self) -> _TimedLock:
+    def lock(self) -> TimedLock:
         """The lock under which all of this and the host ports' reservations change; a context manager."""
         os.makedirs(os.path.dirname(self._lock_path), mode=0o700, exist_ok=True)
-        return _TimedLock(self._lock_path)
+        return TimedLock(self._lock_path)
 
     # --- under the lock ---------------------------------------------------------------------
 
@@ -237,7 +237,7 @@ class SharedState:
             )
 
 
-class _TimedLock:
+class TimedLock:
     """A FileLock that is not waited for longer than LOCK_SECONDS."""
 
     def __init__(self, path: str) -> None:

@@ -17,6 +17,7 @@ from podlite.runtime.layout import netns_name
 from podlite.runtime.locks import FileLock
 from podlite.runtime.names import new_id
 from podlite.runtime.network.interface import PodNetwork, PodNetworkRequest, PodNetworkStatus
+from podlite.runtime.network.none import HostNetwork
 from podlite.runtime.sandbox.files import write_files
 from podlite.runtime.sandbox.remove import remove_directory
 from podlite.runtime.spawner import ForkRequest
@@ -37,6 +38,8 @@ async def run_pod_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_ha
     sandbox = _new_sandbox(runtime, config)
     sandbox.runtime_handler = runtime_handler
     network = runtime.network_for(sandbox)
+    if network.name == HostNetwork.name:
+        sandbox.netns_path = ""
     with step("sandbox.run", **sandbox.ids):
         async with Undo(f"running the sandbox of pod {sandbox.pod}") as undo:
             runtime.store.reserve_sandbox(config, sandbox.id)
@@ -143,6 +146,8 @@ def _on_thread(
         netns_path=sandbox.netns_path,
         port_mappings=sandbox.config.port_mappings,
         annotations=sandbox.config.annotations,
+        dns=sandbox.config.dns_config,
+        cgroup_path=sandbox.config.linux.cgroup_parent if sandbox.config.linux is not None else "",
     )
     with step("sandbox.record", **sandbox.ids):
         directory_fd = _make_directory(sandbox)
@@ -159,7 +164,9 @@ def _on_thread(
             write_files(sandbox, directory_fd)
         status = _make_network(sandbox, network, request, own_netns)
         with step("sandbox.confirm", **sandbox.ids):
-            journal.append({"confirmed": True, "ips": status.ips, "owner": os.getpid()})
+            journal.append(
+                {"confirmed": True, "ips": status.ips, "interfaces": status.interfaces, "owner": os.getpid()}
+            )
         return status
     finally:
         journal.close()
