@@ -51,7 +51,7 @@ class Attachment(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel
         return f"{self.network}-{self.container_id}-{self.interface}"
 
 
-class Progress(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """podlite's own part of a file: how far ADD came, in which boot."""
 
     boot: str = ""
