@@ -6,6 +6,8 @@ import errno
 import os
 import time
 
+from podlite.linux.cgroup_walk import names_below, open_cgroup, walk
+
 # rmdir answers EBUSY until the kernel has let go of the last process, zombies included.
 REMOVE_TIMEOUT = 2.0
 
@@ -78,15 +80,6 @@ def read_numbers(path: str) -> dict[str, int]:
     return result
 
 
-def children(directory: str) -> list[str]:
-    """The names of the cgroups directly below; none where the cgroup itself is gone."""
-    try:
-        with os.scandir(directory) as entries:
-            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
 def remove_tree(directory: str, deadline: float) -> None:
     """Removes a cgroup and those below it, deepest first; one that is gone already is no error.
 
@@ -94,40 +87,56 @@ def remove_tree(directory: str, deadline: float) -> None:
     """
     if _rmdir(directory):
         return
-    for name in children(directory):
-        remove_tree(f"{directory}/{name}", deadline)
+    try:
+        walk(directory, leave=lambda parent, name: _remove(name, deadline, parent, directory))
+    except OSError as error:
+        raise explain("remove the cgroups below", directory, error) from error
+    _remove(directory, deadline)
+
+
+def _remove(path: str, deadline: float, dir_fd: int | None = None, below: str = "") -> None:
     pause = 0.0005
-    while not _rmdir(directory):
+    while not _rmdir(path, dir_fd):
         if time.monotonic() >= deadline:
-            raise CgroupError(f"the cgroup {directory} cannot be removed: {_occupants(directory)}", errno=errno.EBUSY)
+            where = f"{below}/…/{path}" if below else path
+            raise CgroupError(f"the cgroup {where} cannot be removed: {_occupants(path, dir_fd)}", errno=errno.EBUSY)
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
 
 
-def _rmdir(directory: str) -> bool:
+def _rmdir(directory: str, dir_fd: int | None = None) -> bool:
     """False while the cgroup is in use."""
     try:
-        os.rmdir(directory)
+        os.rmdir(directory, dir_fd=dir_fd)
     except FileNotFoundError:
         return True
     except OSError as error:
         if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
             return False
-        if error.errno == errno.EROFS and not os.path.exists(directory):
+        if error.errno == errno.EROFS and dir_fd is None and not os.path.exists(directory):
             # On a read-only mount the kernel says so before it looks whether there is anything to remove.
             return True
         raise explain("remove the cgroup", directory, error) from error
     return True
 
 
-def _occupants(directory: str) -> str:
-    below = children(directory)
-    if below:
-        return f"there are cgroups below it ({', '.join(sorted(below)[:5])})"
+def _occupants(directory: str, dir_fd: int | None) -> str:
+    pids: list[str] = []
     try:
-        pids = read(f"{directory}/cgroup.procs").split()
+        fd = open_cgroup(directory, dir_fd)
+        try:
+            below = names_below(fd)
+            if below:
+                return f"there are cgroups below it ({', '.join(sorted(below)[:5])})"
+            procs = os.open("cgroup.procs", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd)
+            try:
+                pids = os.read(procs, 4096).decode().split()
+            finally:
+                os.close(procs)
+        finally:
+            os.close(fd)
     except OSError:
-        pids = []
+        pass  # gone meanwhile
     if pids:
         return f"process{'es' if len(pids) > 1 else ''} {', '.join(pids[:5])} still in it"
     return "the kernel still holds it"

@@ -11,26 +11,38 @@ import select
 import signal
 import time
 
-from podlite.linux.cgroup_files import CgroupError, children, explain, read, read_numbers, write
+from podlite.linux.cgroup_files import CgroupError, explain, read, read_numbers, write
+from podlite.linux.cgroup_walk import walk
 
 
 def processes(directory: str) -> list[int]:
     """The processes in a cgroup and below, none where it is gone. 0 stands for one outside our pid namespace."""
+    found: list[int] = []
+
+    def collect(fd: int) -> None:
+        try:
+            found.extend(int(pid) for pid in _read_below(fd, "cgroup.procs").split())
+        except OSError as error:
+            # Removed between open and read, or a threaded cgroup, whose processes its parent lists.
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+                raise
+
     try:
-        found = [int(pid) for pid in read(f"{directory}/cgroup.procs").split()]
-    except FileNotFoundError:
-        return []
+        walk(directory, collect)
     except OSError as error:
-        if error.errno == errno.ENODEV:
-            # Removed between open and read.
-            return []
-        if error.errno != errno.EOPNOTSUPP:
-            # That would be a threaded cgroup, whose processes its parent lists.
-            raise explain("list the processes of", directory, error) from error
-        found = []
-    for name in children(directory):
-        found += processes(f"{directory}/{name}")
+        raise explain("list the processes of", directory, error) from error
     return found
+
+
+def _read_below(directory_fd: int, name: str) -> bytes:
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory_fd)
+    try:
+        parts = []
+        while part := os.read(fd, 65536):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
 
 
 def kill_v2(directory: str) -> bool:

@@ -33,16 +33,13 @@ def make_v1(hierarchy: Hierarchy, path: str) -> None:
 
     In a cpuset hierarchy each new one gets its parent's CPUs and memory nodes: without any it takes no process.
     """
-    whole = "cpuset" not in hierarchy.controllers and not _needs_hierarchy(hierarchy)
-    if whole and _mkdir(hierarchy.mount + path):
+    if not _needs_hierarchy(hierarchy) and _make_one_v1(hierarchy, hierarchy.mount + path):
         return
     for _ in range(_RACES):
         for each in ancestors(path):
             directory = hierarchy.mount + each
-            if not _mkdir(directory):
+            if not _make_one_v1(hierarchy, directory):
                 break
-            if "cpuset" in hierarchy.controllers:
-                _inherit_cpuset(directory)
             if "memory" in hierarchy.controllers:
                 _use_hierarchy(directory)
         else:
@@ -50,14 +47,21 @@ def make_v1(hierarchy: Hierarchy, path: str) -> None:
     raise _no_parent(hierarchy, path)
 
 
-def _mkdir(directory: str) -> bool:
-    """False if the parent is missing."""
+def _make_one_v1(hierarchy: Hierarchy, directory: str) -> bool:
+    made = _mkdir(directory)
+    if made and "cpuset" in hierarchy.controllers:
+        _inherit_cpuset(hierarchy.mount, directory)
+    return made is not None
+
+
+def _mkdir(directory: str) -> bool | None:
+    """True if it has been made, False if it was there already, None if the parent is missing."""
     try:
         os.mkdir(directory, 0o755)
     except FileExistsError:
-        return True
-    except FileNotFoundError:
         return False
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise explain("create the cgroup", directory, error) from error
     return True
@@ -94,14 +98,22 @@ def _use_hierarchy(directory: str) -> None:
         pass
 
 
-def _inherit_cpuset(directory: str) -> None:
-    parent = os.path.dirname(directory)
-    for name in ("cpuset.cpus", "cpuset.mems"):
-        try:
-            if not read(f"{directory}/{name}").strip():
-                write(f"{directory}/{name}", read(f"{parent}/{name}").strip())
-        except OSError as error:
-            raise explain("set", f"{directory}/{name}", error) from error
+def _inherit_cpuset(mount: str, directory: str) -> None:
+    """Gives a cgroup without CPUs and memory nodes its parent's, and the parent its own parent's if need be.
+
+    Those below it will get them from the kernel (cgroup.clone_children), which is 0.15 ms cheaper.
+    """
+    try:
+        if directory == mount or read(f"{directory}/cpuset.cpus").strip():
+            return
+        parent = os.path.dirname(directory)
+        # Somebody may have made it a moment ago, and not come so far yet.
+        _inherit_cpuset(mount, parent)
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            write(f"{directory}/{name}", read(f"{parent}/{name}").strip())
+        write(f"{directory}/cgroup.clone_children", "1")
+    except OSError as error:
+        raise explain("set the CPUs and memory nodes of", directory, error) from error
 
 
 def make_v2(hierarchy: Hierarchy, path: str, controllers: Iterable[str]) -> dict[str, str]:
@@ -113,7 +125,9 @@ def make_v2(hierarchy: Hierarchy, path: str, controllers: Iterable[str]) -> dict
     """
     directory = hierarchy.mount + path
     for _ in range(_RACES):
-        if _mkdir(directory) or all(_mkdir(hierarchy.mount + each) for each in ancestors(path)):
+        if _mkdir(directory) is not None:
+            break
+        if all(_mkdir(hierarchy.mount + each) is not None for each in ancestors(path)):
             break
     else:
         raise _no_parent(hierarchy, path)

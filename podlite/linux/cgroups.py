@@ -8,9 +8,12 @@ remove):
     devices             v1's hierarchy, or a BPF program on the v2 cgroup
     the v2 tree         kill and freeze at a stroke, CPU usage, pressure; also where the controllers are on v1
     cpuacct, freezer    v1, only where there is no v2 tree to do their duty
-    cpuset, hugetlb     only for cgroups that are limited by them
+    cpuset, hugetlb     only for cgroups that are limited by them, and for containers
 
-blkio, net_cls, net_prio, perf_event, rdma, misc and name=systemd have none: no field of a pod reaches them.
+Containers have one in every other hierarchy of v1 too, name=systemd included (`confine`), for a reason of their own:
+whoever may make a user namespace, and that is everybody, can mount the hierarchies of v1 anew, and sees them from his
+own cgroup on. Where a container has none of its own that is the host's, with others to freeze, processes to move and,
+at the top, a release_agent (CVE-2022-0492).
 
 Nothing outside `root` is made, changed or removed, except that v2 controllers are passed on to it from above.
 All functions block, for microseconds as a rule; `wait_empty`, `kill` and `remove` for as long as they say.
@@ -30,6 +33,7 @@ from podlite.linux.cgroup_processes import OomWatch
 from podlite.linux.cgroup_resources import MIN_SHARES, Resources, v1_plan, v2_plan
 from podlite.linux.cgroup_stats import Stats
 from podlite.linux.cgroup_tree import ancestors, available, make_v1, make_v2
+from podlite.linux.cgroup_walk import thaw_v1
 
 if TYPE_CHECKING:
     from podlite.linux.cgroup_mounts import Hierarchy
@@ -71,8 +75,11 @@ class Cgroups:
         self.missing: dict[str, str] = {}
         self._v1: dict[str, Hierarchy] = {}
         self._v2: set[str] = set()
+        self._all_v1 = tuple({each.mount: each for each in mounted if each.version == 1 and each.writable}.values())
         self._programs = DevicePrograms()
         by_controller = {controller: each for each in mounted for controller in each.controllers}
+        freezer = by_controller.get("freezer")
+        self._freezer = freezer.mount if freezer is not None and freezer in self._all_v1 else ""
         wanted = [*_ALWAYS, *_ON_DEMAND]
         if self.unified is None:
             wanted += _WITHOUT_V2
@@ -112,7 +119,9 @@ class Cgroups:
 
     def _directories(self, path: str, *, on_demand: bool = True) -> list[str]:
         """The cgroup's directories, each once, the v2 tree's last; perhaps without those that not every one joins."""
-        mounts = dict.fromkeys(self._v1[each].mount for each in (self._v1 if on_demand else self._constant()))
+        mounts = dict.fromkeys(self._v1[each].mount for each in self._constant())
+        if on_demand:
+            mounts.update(dict.fromkeys(each.mount for each in self._all_v1))
         if self.unified is not None:
             mounts[self.unified.mount] = None
         return [mount + path for mount in mounts]
@@ -138,9 +147,9 @@ class Cgroups:
         self._check(path)
         v2 = [] if self.unified is None else [f"{self.unified.mount}{path}/cgroup.procs"]
         found = dict.fromkeys(self._v1[each].mount + path for each in self._constant())
-        for controller in _ON_DEMAND:
-            directory = self._of_v1(controller, path)
-            if directory is not None and os.path.isdir(directory):
+        for each in self._all_v1:
+            directory = each.mount + path
+            if directory not in found and os.path.isdir(directory):
                 found[directory] = None
         return [*(f"{directory}/tasks" for directory in found), *v2]
 
@@ -164,6 +173,11 @@ class Cgroups:
         file = f"{self._unified_mount}{path}/cgroup.kill"
         return file if self.unified is not None and os.path.exists(file) else ""
 
+    def freezer(self, path: str) -> str:
+        """The cgroup's directory in v1's freezer hierarchy, where a container may have frozen itself, or ""."""
+        self._check(path)
+        return self._freezer and self._freezer + path
+
     def oom_file(self, path: str) -> str:
         """The file with the line `oom_kill N`, or "" where the memory controller is missing."""
         self._check(path)
@@ -175,12 +189,18 @@ class Cgroups:
     # --- creating and limiting -------------------------------------------------------------------
 
     def create(
-        self, path: str, resources: Resources | None = None, rules: tuple[DeviceRule, ...] | None = None
+        self,
+        path: str,
+        resources: Resources | None = None,
+        rules: tuple[DeviceRule, ...] | None = None,
+        *,
+        confine: bool = False,
     ) -> Created:
         """Makes the cgroup with its ancestors, and limits it; idempotent.
 
-        Without `rules` devices are not limited. Raises CgroupUnavailable where no cgroups can be made at all,
-        CgroupError for a limit that the kernel refuses; what has been made by then stays, for `remove`.
+        Without `rules` devices are not limited. With `confine` it exists in every hierarchy of v1, so that who is in
+        it sees nothing else of them. Raises CgroupUnavailable where no cgroups can be made at all, CgroupError for a
+        limit that the kernel refuses; what has been made by then stays, for `remove`.
         """
         self._check(path)
         if not self._constant() and self.unified is None:
@@ -189,8 +209,10 @@ class Cgroups:
                 hint="mount cgroup2 on /sys/fs/cgroup, writable; in a container, run that with --privileged",
             )
         warnings: list[str] = []
-        for mount in dict.fromkeys(self._v1[each] for each in self._constant()):
-            make_v1(mount, path)
+        for each in dict.fromkeys(self._v1[each] for each in self._constant()):
+            make_v1(each, path)
+        if confine:
+            warnings += self._confine(path)
         if self.unified is not None:
             problems = make_v2(self.unified, path, self._v2.intersection(_ALWAYS))
             self.missing.update(problems)
@@ -198,6 +220,18 @@ class Cgroups:
             warnings += self.set_resources(path, resources)
         limited = rules is not None and self.set_devices(path, rules)
         return Created(self.attach_paths(path), limited, warnings)
+
+    def _confine(self, path: str) -> list[str]:
+        """Makes the cgroup in the hierarchies in which it has no duty; a sentence for each where that cannot be."""
+        warnings = []
+        constant = {self._v1[each].mount for each in self._constant()}
+        for each in self._all_v1:
+            if each.mount not in constant:
+                try:
+                    make_v1(each, path)
+                except CgroupError as error:
+                    warnings.append(f"containers are not kept apart in {each.mount}: {error}")
+        return warnings
 
     def create_pod(self, qos: str, uid: str, resources: Resources | None = None) -> str:
         """Makes a pod's cgroup and those of its QoS class, as the kubelet does; idempotent. Returns its path.
@@ -351,9 +385,23 @@ class Cgroups:
     def kill(self, path: str) -> None:
         """SIGKILL to all processes in the cgroup and below, also to those that fork meanwhile; idempotent.
 
-        Does not wait for their end (`wait_empty` does). Raises CgroupError.
+        What is frozen is thawed, or it would not die. Does not wait for their end (`wait_empty`
+        does). Raises CgroupError.
         """
         self._check(path)
+        try:
+            self._kill(path)
+        finally:
+            self._thaw(path)
+
+    def _thaw(self, path: str) -> None:
+        if self._freezer:
+            try:
+                thaw_v1(self._freezer + path)
+            except OSError as error:
+                raise explain("thaw", self._freezer + path, error) from error
+
+    def _kill(self, path: str) -> None:
         if self.unified is not None and cgroup_processes.kill_v2(self.unified.mount + path):
             return
         try:

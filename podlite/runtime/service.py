@@ -55,7 +55,7 @@ from podlite.runtime.sandbox import remove as sandbox_remove
 from podlite.runtime.sandbox import stop as sandbox_stop
 from podlite.runtime.shim.launch import launch
 from podlite.runtime.shim.scratch import SCRATCH, SHM_DIRECTORY
-from podlite.runtime.shim_client import ShimClient
+from podlite.runtime.shim_client import KILL_SECONDS, ShimClient
 from podlite.runtime.spawner import Launched, Spawner
 from podlite.runtime.store import EXITED, RUNNING, STARTING, UNKNOWN, Sandbox, Store
 from podlite.runtime.store import Container as StoredContainer
@@ -232,6 +232,9 @@ class Runtime:
     def kill_file(self, container: StoredContainer) -> str:
         return self.cgroups.kill_file(container.cgroup) if self.cgroups is not None else ""
 
+    def freezer(self, container: StoredContainer) -> str:
+        return self.cgroups.freezer(container.cgroup) if self.cgroups is not None else ""
+
     def oom_file(self, container: StoredContainer) -> str:
         return self.cgroups.oom_file(container.cgroup) if self.cgroups is not None else ""
 
@@ -301,7 +304,7 @@ class Runtime:
 
     async def kill_cancelled_start(self, container: StoredContainer) -> None:
         """The start of a container was cancelled while its shim was at it."""
-        with anyio.CancelScope(shield=True), anyio.move_on_after(stop.KILL_SECONDS):
+        with anyio.CancelScope(shield=True), anyio.move_on_after(KILL_SECONDS):
             shim = container.sandbox.shim
             if shim is not None and not shim.gone and container.state == STARTING:
                 try:

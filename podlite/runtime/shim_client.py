@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # The shims of this version and of the one before it are adopted; older ones are told to end.
 ADOPTABLE = (VERSION, VERSION - 1)
 
+# SIGKILL cannot be ignored, but a process in an uninterruptible system call does not see it before that ends.
+KILL_SECONDS = 10.0
+
 
 class ShimClient:
     """Requests to a shim, and its events.
@@ -183,13 +186,18 @@ class ShimClient:
         except ChannelClosedError:
             raise UnavailableError("the pod's shim has ended") from None
 
-    async def shutdown(self) -> None:
-        """Kills every container, and ends the shim. Idempotent; returns when it is gone."""
-        try:
-            await self._channel.request({"m": "shutdown"})
-        except (Reply, ChannelClosedError):
-            pass
-        await self._gone.wait()
+    async def shutdown(self) -> bool:
+        """Kills every container, and ends the shim; idempotent. True when it is gone.
+
+        False if a process does not die within KILL_SECONDS; the shim then waits for it, and ends when it does.
+        """
+        with anyio.move_on_after(KILL_SECONDS):
+            try:
+                await self._channel.request({"m": "shutdown"})
+            except (Reply, ChannelClosedError):
+                pass
+            await self._gone.wait()
+        return self.gone
 
     def close(self) -> None:
         """Closes the channel and the pidfd: a shim of a foreground pod then ends its containers and itself."""

@@ -65,6 +65,16 @@ def processes_titled(prefix: str) -> Iterable[tuple[int, str]]:
                 yield int(name), title
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or only waits to be reaped by whoever inherited it: pid 1, which in a container may
+    be a test runner that reaps nobody."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b") ")[2][:1] == b"Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def _tables() -> set[str]:
     try:
         done = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=False)

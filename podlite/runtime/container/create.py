@@ -159,7 +159,7 @@ def make_cgroup(runtime: Runtime, container: Container, prepared: Prepared) -> N
     limits = linux.resources if linux is not None and linux.resources is not None else LinuxContainerResources()
     container.resources = limits
     try:
-        created = runtime.cgroups.create(container.cgroup, as_limits(limits), device_rules(container))
+        created = runtime.cgroups.create(container.cgroup, as_limits(limits), device_rules(container), confine=True)
     except CgroupUnavailable as error:
         runtime.cgroups_missing(error)
         return
@@ -223,6 +223,9 @@ def remove_blocking(runtime: Runtime, container: Container) -> None:
     """Removes what a container has on disk and in the cgroup hierarchies; idempotent. Blocking. Raises OSError,
     CgroupError."""
     if runtime.cgroups is not None and container.cgroup:
+        if not runtime.cgroups.kill_file(container.cgroup):
+            # Its shim could not: what it left in a pid namespace that is not its own (hostPID) still runs.
+            runtime.cgroups.kill(container.cgroup)
         runtime.cgroups.remove(container.cgroup)
     remove_tree_at(runtime.layout.containers_dir, container.id)
     runtime.image_store.release(container.id)

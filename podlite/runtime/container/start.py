@@ -195,6 +195,7 @@ def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
             "cgroup": prepared.cgroup,
             "cgroups": prepared.cgroups,
             "kill_file": runtime.kill_file(container),
+            "freezer": runtime.freezer(container),
             "oom_file": runtime.oom_file(container),
             "oom_score_adj": resources.oom_score_adj if resources is not None else None,
             "new_cgroup_namespace": bool(prepared.cgroup or prepared.cgroups) and not context.privileged,

@@ -9,14 +9,12 @@ import anyio
 
 from podlite import log
 from podlite.cri.errors import CRIError, FailedPreconditionError, UnavailableError
+from podlite.runtime.shim_client import KILL_SECONDS
 from podlite.runtime.store import RUNNING, STARTING, Container
 from podlite.steps import step
 
 if TYPE_CHECKING:
     from podlite.runtime.service import Runtime
-
-# SIGKILL cannot be ignored, but a process in an uninterruptible system call does not see it before that ends.
-KILL_SECONDS = 10.0
 
 
 async def stop_container(runtime: Runtime, container_id: str, timeout: float) -> None:

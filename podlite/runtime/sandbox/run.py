@@ -237,7 +237,8 @@ async def _end_shim(sandbox: Sandbox, fork: ForkRequest) -> None:
         # Not there, or forked a moment ago: with its channel closed it ends by itself.
         fork.abandon()
         return
-    await sandbox.shim.shutdown()
+    if not await sandbox.shim.shutdown():
+        raise CRIError("the pod's shim does not end")
     sandbox.shim.close()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from podlite.cri.errors import CRIError
 from podlite.errors import explain
 from podlite.runtime.sandbox.run import remove_network
-from podlite.runtime.store import Sandbox
+from podlite.runtime.store import RUNNING, Sandbox
 from podlite.steps import step
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ async def stop(runtime: Runtime, sandbox: Sandbox) -> None:
         was_ready, sandbox.ready, sandbox.stopping = sandbox.ready, False, True
         if sandbox.shim is not None:
             with step("shim.stop", **sandbox.ids):
-                await sandbox.shim.shutdown()
+                if not await sandbox.shim.shutdown():
+                    raise _does_not_end(sandbox)
                 sandbox.shim.close()
         network = runtime.network_for(sandbox)
         try:
@@ -41,3 +42,12 @@ async def stop(runtime: Runtime, sandbox: Sandbox) -> None:
         sandbox.stopped = True
     if was_ready:
         runtime.events.sandbox_stopped(sandbox)
+
+
+def _does_not_end(sandbox: Sandbox) -> CRIError:
+    pids = [str(each.pid) for each in sandbox.containers.values() if each.state == RUNNING and each.pid]
+    return CRIError(
+        f"the processes of pod {sandbox.pod} do not end though they were killed",
+        hint="one of them is probably in an uninterruptible system call, or frozen by somebody: see "
+        + " ".join(f"/proc/{pid}/stack" for pid in pids),
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 
+from podlite.linux.cgroup_walk import thaw_v1
 from podlite.runtime.shim.logs import CHUNK, LogWriter
 from podlite.runtime.shim.loop import WRITE
 
@@ -117,6 +118,7 @@ class Container:
         self.cgroups: list[str] = message["cgroups"]
         self.oom_score_adj: int | None = message["oom_score_adj"]
         self.kill_file: str = message["kill_file"]
+        self.freezer: str = message["freezer"]
         self.oom_file: str = message["oom_file"]
         self.stdin_once: bool = message["stdin_once"]
         self.seccomp = b""
@@ -214,18 +216,26 @@ class Container:
         return code if code >= 0 else 128 - code
 
     def kill(self) -> None:
-        """SIGKILL to everything in the container's own cgroup (cgroup.kill); nothing where there is none."""
-        if not self.kill_file:
-            return
-        try:
-            fd = os.open(self.kill_file, os.O_WRONLY | os.O_CLOEXEC)
+        """SIGKILL to everything in the container's own cgroup (cgroup.kill), if it has one; what it froze is thawed.
+
+        Its root can freeze its processes in v1's freezer, and SIGKILL does not end those before they are thawed.
+        """
+        if self.kill_file:
             try:
-                os.write(fd, b"1")
-            finally:
-                os.close(fd)
-        except OSError:
-            # Removed already, or a kernel before 5.14: the pid namespace's end has killed what was in it.
-            pass
+                fd = os.open(self.kill_file, os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, b"1")
+                finally:
+                    os.close(fd)
+            except OSError:
+                # Removed already, or a kernel before 5.14: the pid namespace's end has killed what was in it.
+                pass
+        if self.freezer:
+            try:
+                thaw_v1(self.freezer)
+            except OSError:
+                # Descriptors have run out; whoever asked for the end asks again.
+                pass
 
     def _oom_killed(self) -> bool:
         """Whether the kernel killed something in this container's cgroup for memory."""

@@ -6,9 +6,11 @@ CVE-2022-0492: release_agent of a v1 hierarchy is run by the kernel, as root of 
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import pytest
 
 from podlite.cri.types import LinuxContainerResources
@@ -121,10 +123,11 @@ async def test_release_agent_with_cap_sys_admin(runtime: Runtime) -> None:
     answers = {}
     for controller in open("/proc/self/cgroup").read().split():
         names = controller.split(":")[1]
-        if not names or names == "name=systemd":
+        if not names:
             continue
         os.makedirs("/tmp/" + names, exist_ok=True)
-        mounted = mount("cgroup", "/tmp/" + names, "cgroup", 0, names)
+        option = "none," + names if names.startswith("name=") else names
+        mounted = mount("cgroup", "/tmp/" + names, "cgroup", 0, option)
         path = f"/tmp/{names}/release_agent"
         answers[names] = [mounted, os.path.exists(path)]
     tell(answers=answers)
@@ -260,6 +263,89 @@ async def test_hierarchies_that_are_mounted_anew_begin_at_the_container(
     for state in ("/sys/fs/cgroup/freezer",):
         if os.path.exists(f"{state}/{victim}/freezer.state"):
             assert Path(f"{state}/{victim}/freezer.state").read_text() == "THAWED\n"
+
+
+# Root of a container, in namespaces of its own, with v1's hierarchy HIERARCHY on /tmp/own.
+MOUNT_OWN = """
+def write(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+ready, map_it = os.pipe(), os.pipe()
+child = os.fork()
+if child:
+    os.read(ready[0], 1)
+    for file in ("uid_map", "gid_map"):
+        write(f"/proc/{child}/{file}", "0 0 4294967295")
+    os.write(map_it[1], b"x")
+    os.waitpid(child, 0)
+    sys.exit()
+libc.unshare(0x10000000 | 0x00020000 | 0x02000000)
+os.write(ready[1], b"x")
+os.read(map_it[0], 1)
+os.mkdir("/tmp/own")
+mounted = mount("cgroup", "/tmp/own", "cgroup", 0, HIERARCHY)
+"""
+
+
+def needs_v1(controller: str) -> None:
+    if not os.path.exists(f"/sys/fs/cgroup/{controller}/tasks"):
+        pytest.skip(f"the {controller} controller is not on v1 here")
+
+
+async def test_a_container_that_freezes_itself_can_be_ended(runtime: Runtime) -> None:
+    """SIGKILL does not end what v1's freezer has frozen, neither there nor in a cgroup below it."""
+    needs_v1("freezer")
+    source = f"""
+    HIERARCHY = "freezer"
+    {textwrap.indent(MOUNT_OWN, "    ").strip()}
+    os.makedirs("/tmp/own/a/b")
+    if os.fork() == 0:
+        write("/tmp/own/a/b/tasks", "0")
+        tell(mounted=mounted)
+        write("/tmp/own/a/b/freezer.state", "FROZEN")
+        time.sleep(1000)
+    time.sleep(0.2)
+    tell(below=read("/tmp/own/a/b/freezer.state"))
+    write("/tmp/own/freezer.state", "FROZEN")
+    time.sleep(1000)
+    """
+    async with pod(runtime) as id:
+        container = await start(runtime, id, container_config(probe(source)))
+        answers = await said(runtime, container, 2)
+        assert answers[0]["mounted"] == "ok"
+        stored = runtime.store.containers[container]
+        own = Path(f"/sys/fs/cgroup/freezer{stored.cgroup}")
+        with anyio.fail_after(20):
+            while (own / "freezer.state").read_text() != "FROZEN\n":
+                await anyio.sleep(0.01)
+        assert (own / "a/b/freezer.state").read_text() == "FROZEN\n"
+        await runtime.stop_container(container, 0)
+        assert stored.exit_code == 137
+    assert not own.exists()
+
+
+async def test_a_container_cannot_leave_cgroups_behind(runtime: Runtime) -> None:
+    """However deep it nests its own: deeper than paths can be long, and than a function can call itself."""
+    needs_v1("pids")
+    source = f"""
+    HIERARCHY = "pids"
+    {textwrap.indent(MOUNT_OWN, "    ").strip()}
+    os.chdir("/tmp/own")
+    depth = 0
+    while depth < 2500:
+        os.mkdir("d" * 8)
+        os.chdir("d" * 8)
+        depth += 1
+    tell(mounted=mounted, depth=depth)
+    time.sleep(1000)
+    """
+    async with pod(runtime) as id:
+        container = await start(runtime, id, container_config(probe(source)))
+        answers = await said(runtime, container)
+        assert answers[0] == {"mounted": "ok", "depth": 2500}
+        own = f"/sys/fs/cgroup/pids{runtime.store.containers[container].cgroup}"
+        assert os.path.exists(f"{own}/dddddddd")
+    assert not os.path.exists(own)
 
 
 async def test_processes_cannot_leave_their_cgroup(runtime: Runtime) -> None:

@@ -15,6 +15,7 @@ from linux_children import in_child
 from podlite.linux import syscalls
 from podlite.linux.cgroup_mounts import hierarchies
 from podlite.linux.cgroups import CgroupError, Cgroups, CgroupUnavailable, Resources
+from podlite.linux.devices import DEFAULT_RULES
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 
@@ -49,6 +50,45 @@ def test_create_and_remove_are_idempotent(cgroups: Cgroups) -> None:
     cgroups.remove(f"{ROOT}/a")
     assert not cgroups.exists(path)
     assert not cgroups.exists(f"{ROOT}/a")
+
+
+def test_a_container_has_one_in_every_hierarchy_of_v1(cgroups: Cgroups) -> None:
+    """name=systemd included; else what it mounts of them anew would begin with the host's (cgroup_namespaces(7))."""
+    path = f"{ROOT}/deeper/a"
+    mounts = [each.mount for each in hierarchies() if each.version == 1 and each.writable]
+    created = cgroups.create(path, rules=DEFAULT_RULES, confine=True)
+    assert created.warnings == []
+    assert {each for each in created.attach if each.endswith("/tasks")} == {f"{each}{path}/tasks" for each in mounts}
+
+    def own() -> list[str]:
+        with open("/proc/self/cgroup") as file:
+            lines = [line.rstrip("\n").split(":", 2) for line in file]
+        return [found for _, controllers, found in lines if controllers]
+
+    assert {found.endswith(path) for found in in_child(own, join=created.attach)} <= {True}
+    # Joined only by who asks for it: a pod's own cgroup is in fewer.
+    assert len(cgroups.create(f"{ROOT}/b").attach) <= len(created.attach)
+    cgroups.remove(f"{ROOT}/deeper")
+    assert [each for each in mounts if os.path.exists(f"{each}{ROOT}/deeper")] == []
+
+
+def test_what_a_container_has_frozen_dies(cgroups: Cgroups) -> None:
+    """SIGKILL does not reach what v1's freezer holds (cgroup-v1/freezer-subsystem.rst)."""
+    path = f"{ROOT}/frozen"
+    created = cgroups.create(path, confine=True)
+    freezer = cgroups.freezer(path)
+    if not freezer:
+        pytest.skip("this machine has no freezer on v1")
+    os.makedirs(f"{freezer}/a/b")
+    with running([*created.attach, f"{freezer}/a/b/tasks"], "sleep 600 & sleep 600"):
+        wait_for(lambda: len(cgroups.processes(path)) == 3, "three processes")
+        for each in (f"{freezer}/a/b", freezer):
+            with open(f"{each}/freezer.state", "w") as file:
+                file.write("FROZEN")
+        cgroups.kill(path)
+        assert cgroups.wait_empty(path, 30)
+    cgroups.remove(path)
+    assert not os.path.exists(freezer)
 
 
 def test_a_process_is_in_all_of_them(cgroups: Cgroups) -> None:
@@ -211,6 +251,12 @@ def test_in_a_cgroup_namespace(unified: Cgroups) -> None:
 def test_v2_controllers_are_passed_on(unified: Cgroups) -> None:
     if unified.version_of("hugetlb") != "v2" or not os.path.exists("/sys/kernel/mm/hugepages/hugepages-2048kB"):
         pytest.skip("needs the hugetlb controller in the v2 tree, and 2 MB pages")
+    assert unified.unified is not None
+    if (
+        os.path.exists(f"{unified.unified.mount}/cgroup.type")
+        and Path(f"{unified.unified.mount}/cgroup.procs").read_text()
+    ):
+        pytest.skip("processes run in the cgroup that the v2 tree begins with here, and not even the root's")
     path = f"{ROOT}/pod/container"
     assert unified.create(path, Resources(hugepage_limits={"2MB": 4 << 20})).warnings == []
     with open(f"{unified.v2_directory(path)}/hugetlb.2MB.max") as file:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import anyio
 import pytest
 
 from podlite.cri.errors import (
     AlreadyExistsError,
+    CRIError,
     DeadlineExceededError,
     FailedPreconditionError,
     NotFoundError,
     StartError,
 )
 from podlite.cri.types import ContainerEventType, ContainerState, LinuxContainerResources, Mount, PodSandboxState
+from podlite.runtime import shim_client
+from podlite.runtime.container import stop
 from podlite.runtime.service import Runtime
 from tests.support.containers import container_config, fd_count, finished, read_log, run, sandbox_config, sh, start
-from tests.support.leaks import processes_titled
+from tests.support.leaks import has_ended, processes_titled
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
@@ -281,7 +285,7 @@ async def test_a_killed_shim_ends_its_containers(runtime: Runtime) -> None:
     os.kill(shim.pid, signal.SIGKILL)
     with anyio.fail_after(20):
         await stored.exited.wait()
-        while os.path.exists(f"/proc/{stored.pid}"):
+        while not has_ended(stored.pid):
             await anyio.sleep(0.01)
     assert (await runtime.pod_sandbox_status(id)).state == PodSandboxState.SANDBOX_NOTREADY
     assert stored.exit_code == 137
@@ -301,6 +305,39 @@ async def test_a_killed_spawner_is_replaced(runtime: Runtime) -> None:
     other = await runtime.run_pod_sandbox(sandbox_config(runtime, "two"))
     assert runtime.spawner.pid != first
     assert (await run(runtime, other, container_config(["/bin/true"]))).code == 0
+
+
+async def test_a_process_that_cannot_be_killed(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frozen by an administrator, which stands for a system call that does not end (a dead NFS server)."""
+    monkeypatch.setattr(shim_client, "KILL_SECONDS", 0.3)
+    monkeypatch.setattr(stop, "KILL_SECONDS", 0.3)
+    id = await runtime.run_pod_sandbox(sandbox_config(runtime))
+    container = await start(runtime, id, container_config(["/bin/sleep", "1000"]))
+    stored = runtime.store.containers[container]
+    frozen = "/sys/fs/cgroup/freezer/podlite-test-frozen"
+    if not os.path.exists("/sys/fs/cgroup/freezer/tasks"):
+        pytest.skip("nothing here freezes a process so that SIGKILL does not reach it")
+    os.mkdir(frozen)
+    try:
+        Path(f"{frozen}/cgroup.procs").write_text(str(stored.pid))
+        Path(f"{frozen}/freezer.state").write_text("FROZEN")
+        with anyio.fail_after(20):
+            while Path(f"{frozen}/freezer.state").read_text() != "FROZEN\n":
+                await anyio.sleep(0.01)
+        with pytest.raises(CRIError, match="does not end though it was killed"):
+            await runtime.stop_container(container, 0)
+        for call in (runtime.stop_pod_sandbox, runtime.remove_pod_sandbox):
+            with pytest.raises(CRIError, match=r"the processes of pod default/pod do not end") as caught:
+                await call(id)
+            assert f"/proc/{stored.pid}/stack" in caught.value.hint
+        assert os.path.exists(f"{runtime.store.sandboxes[id].directory}/record")
+    finally:
+        Path(f"{frozen}/freezer.state").write_text("THAWED")
+        with anyio.fail_after(20):
+            await stored.exited.wait()
+        os.rmdir(frozen)
+    await runtime.remove_pod_sandbox(id)
+    assert os.listdir(runtime.layout.pods_dir) == []
 
 
 async def test_many_pods_leave_no_descriptors(runtime: Runtime) -> None:
