@@ -64,6 +64,16 @@ def _log_step(span: steps.Span) -> None:
     _emit("info", span.name, facts)
 
 
+class _StandardError:
+    """What `sys.stderr` is at the moment: a test runner puts another file there for every test, and closes it."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
 def _structlog() -> Any:
     global _logger
     if _logger is None:
@@ -82,7 +92,7 @@ def _structlog() -> Any:
                 structlog.processors.format_exc_info,
                 renderer,
             ],
-            logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+            logger_factory=structlog.WriteLoggerFactory(file=_StandardError()),
             cache_logger_on_first_use=True,
         )
         _logger = structlog.get_logger()
