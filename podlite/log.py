@@ -9,6 +9,7 @@ info, with `ms` and whichever of `pod`, `sandbox_id` and `container_id` is known
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 from podlite import steps
@@ -65,13 +66,18 @@ def _log_step(span: steps.Span) -> None:
 
 
 class _StandardError:
-    """What `sys.stderr` is at the moment: a test runner puts another file there for every test, and closes it."""
+    """What `sys.stderr` is at the moment: a test runner puts another file there for every test, and closes it.
+
+    What cannot be written is lost: no pod is to end because nobody reads the log (EPIPE), or the disk is full.
+    """
 
     def write(self, text: str) -> None:
-        sys.stderr.write(text)
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(text)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError, ValueError, AttributeError):
+            sys.stderr.flush()
 
 
 def _structlog() -> Any:

@@ -29,7 +29,6 @@ from tests.support.escapes import (
     config_for,
     hostile_image,
     pod,
-    running,
     script,
     told,
     with_capabilities,
@@ -360,7 +359,8 @@ async def test_an_interpreter_that_nobody_executes_any_more(
 
 async def test_running_and_refused_programs_leave_no_busy_file(runtime: Runtime) -> None:
     """A start that fails leaves no process behind that still executes the interpreter inside."""
-    async with pod(runtime) as id, running(runtime, id, "tell(ready=True); time.sleep(1000)") as container:
+    async with pod(runtime) as id:
+        container = await start(runtime, id, container_config(["/bin/sleep", "1000"]))
         for _ in range(10):
             with pytest.raises(StartError):
                 await runtime.exec_sync(container, ["/no/such/program"])
