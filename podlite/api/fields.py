@@ -39,6 +39,8 @@ _ONLY_LINUX = "refused: only Linux pods run here"
 _NO_RESIZE = "refused: containers are not resized in place; a pod is replaced instead"
 _NO_CLAIMS = "refused: there are no drivers for claimed devices here"
 _LOCAL_ONLY = "refused: only volumes of this machine can be mounted; mount it on the host and use a hostPath"
+_NO_SELINUX = "accepted: no labels are set, as by a runtime on a kernel without SELinux"
+_APPARMOR = "accepted: as on a node without AppArmor, a pod that asks for a profile is not admitted (reason AppArmor)"
 _NO_PROVISIONER = "refused: there is no provisioner of volumes here"
 
 _FIELDS: dict[str, str] = {
@@ -65,50 +67,50 @@ _FIELDS: dict[str, str] = {
     "spec.containers[].workingDir": IMPLEMENTED,
     "spec.containers[].ports[]": IMPLEMENTED,
     "spec.containers[].ports[].name": IMPLEMENTED,
-    "spec.containers[].ports[].hostPort": _NOT_YET,
+    "spec.containers[].ports[].hostPort": IMPLEMENTED,
     "spec.containers[].ports[].containerPort": IMPLEMENTED,
     "spec.containers[].ports[].protocol": IMPLEMENTED,
-    "spec.containers[].ports[].hostIP": _NOT_YET,
-    "spec.containers[].envFrom[]": _NOT_YET,
+    "spec.containers[].ports[].hostIP": IMPLEMENTED,
+    "spec.containers[].envFrom[]": IMPLEMENTED,
     "spec.containers[].env[]": IMPLEMENTED,
     "spec.containers[].env[].name": IMPLEMENTED,
     "spec.containers[].env[].value": IMPLEMENTED,
     "spec.containers[].env[].valueFrom": IMPLEMENTED,
-    "spec.containers[].env[].valueFrom.fieldRef": _NOT_YET,
-    "spec.containers[].env[].valueFrom.resourceFieldRef": _NOT_YET,
-    "spec.containers[].env[].valueFrom.configMapKeyRef": _NOT_YET,
-    "spec.containers[].env[].valueFrom.secretKeyRef": _NOT_YET,
+    "spec.containers[].env[].valueFrom.fieldRef": IMPLEMENTED,
+    "spec.containers[].env[].valueFrom.resourceFieldRef": IMPLEMENTED,
+    "spec.containers[].env[].valueFrom.configMapKeyRef": IMPLEMENTED,
+    "spec.containers[].env[].valueFrom.secretKeyRef": IMPLEMENTED,
     "spec.containers[].env[].valueFrom.fileKeyRef": "refused: variables are not read from files of a volume",
     "spec.containers[].resources": IMPLEMENTED,
     "spec.containers[].resources.limits": IMPLEMENTED,
     "spec.containers[].resources.requests": IMPLEMENTED,
     "spec.containers[].resources.claims[]": _NO_CLAIMS,
     "spec.containers[].resizePolicy[]": _NO_RESIZE,
-    "spec.containers[].restartPolicy": _NOT_YET,
+    "spec.containers[].restartPolicy": IMPLEMENTED,
     "spec.containers[].restartPolicyRules[]": "refused: exit codes do not decide about restarts; use restartPolicy",
     "spec.containers[].volumeMounts[]": IMPLEMENTED,
     "spec.containers[].volumeMounts[].name": IMPLEMENTED,
     "spec.containers[].volumeMounts[].readOnly": IMPLEMENTED,
-    "spec.containers[].volumeMounts[].recursiveReadOnly": _NOT_YET,
+    "spec.containers[].volumeMounts[].recursiveReadOnly": IMPLEMENTED,
     "spec.containers[].volumeMounts[].mountPath": IMPLEMENTED,
     "spec.containers[].volumeMounts[].subPath": IMPLEMENTED,
-    "spec.containers[].volumeMounts[].mountPropagation": _NOT_YET,
-    "spec.containers[].volumeMounts[].subPathExpr": _NOT_YET,
-    "spec.containers[].volumeDevices[]": _NOT_YET,
-    "spec.containers[].livenessProbe": _NOT_YET,
-    "spec.containers[].readinessProbe": _NOT_YET,
-    "spec.containers[].startupProbe": _NOT_YET,
+    "spec.containers[].volumeMounts[].mountPropagation": IMPLEMENTED,
+    "spec.containers[].volumeMounts[].subPathExpr": IMPLEMENTED,
+    "spec.containers[].volumeDevices[]": "refused: there are no raw block volumes here; mount a file system instead",
+    "spec.containers[].livenessProbe": IMPLEMENTED,
+    "spec.containers[].readinessProbe": IMPLEMENTED,
+    "spec.containers[].startupProbe": IMPLEMENTED,
     "spec.containers[].lifecycle": IMPLEMENTED,
-    "spec.containers[].lifecycle.postStart": _NOT_YET,
-    "spec.containers[].lifecycle.preStop": _NOT_YET,
-    "spec.containers[].lifecycle.stopSignal": _NOT_YET,
+    "spec.containers[].lifecycle.postStart": IMPLEMENTED,
+    "spec.containers[].lifecycle.preStop": IMPLEMENTED,
+    "spec.containers[].lifecycle.stopSignal": IMPLEMENTED,
     "spec.containers[].terminationMessagePath": IMPLEMENTED,
     "spec.containers[].terminationMessagePolicy": IMPLEMENTED,
     "spec.containers[].imagePullPolicy": IMPLEMENTED,
     "spec.containers[].securityContext": IMPLEMENTED,
     "spec.containers[].securityContext.capabilities": IMPLEMENTED,
     "spec.containers[].securityContext.privileged": IMPLEMENTED,
-    "spec.containers[].securityContext.seLinuxOptions": _NOT_YET,
+    "spec.containers[].securityContext.seLinuxOptions": _NO_SELINUX,
     "spec.containers[].securityContext.windowsOptions": _ONLY_LINUX,
     "spec.containers[].securityContext.runAsUser": IMPLEMENTED,
     "spec.containers[].securityContext.runAsGroup": IMPLEMENTED,
@@ -117,7 +119,7 @@ _FIELDS: dict[str, str] = {
     "spec.containers[].securityContext.allowPrivilegeEscalation": IMPLEMENTED,
     "spec.containers[].securityContext.procMount": IMPLEMENTED,
     "spec.containers[].securityContext.seccompProfile": IMPLEMENTED,
-    "spec.containers[].securityContext.appArmorProfile": _NOT_YET,
+    "spec.containers[].securityContext.appArmorProfile": _APPARMOR,
     "spec.containers[].stdin": IMPLEMENTED,
     "spec.containers[].stdinOnce": IMPLEMENTED,
     "spec.containers[].tty": IMPLEMENTED,
@@ -128,25 +130,25 @@ _FIELDS: dict[str, str] = {
     "spec.volumes[].gcePersistentDisk": _LOCAL_ONLY,
     "spec.volumes[].awsElasticBlockStore": _LOCAL_ONLY,
     "spec.volumes[].gitRepo": "refused: disabled in Kubernetes too; clone in an init container instead",
-    "spec.volumes[].secret": _NOT_YET,
+    "spec.volumes[].secret": IMPLEMENTED,
     "spec.volumes[].nfs": _LOCAL_ONLY,
     "spec.volumes[].iscsi": _LOCAL_ONLY,
     "spec.volumes[].glusterfs": _LOCAL_ONLY,
-    "spec.volumes[].persistentVolumeClaim": _NOT_YET,
+    "spec.volumes[].persistentVolumeClaim": IMPLEMENTED,
     "spec.volumes[].rbd": _LOCAL_ONLY,
     "spec.volumes[].flexVolume": _LOCAL_ONLY,
     "spec.volumes[].cinder": _LOCAL_ONLY,
     "spec.volumes[].cephfs": _LOCAL_ONLY,
     "spec.volumes[].flocker": _LOCAL_ONLY,
-    "spec.volumes[].downwardAPI": _NOT_YET,
+    "spec.volumes[].downwardAPI": IMPLEMENTED,
     "spec.volumes[].fc": _LOCAL_ONLY,
     "spec.volumes[].azureFile": _LOCAL_ONLY,
-    "spec.volumes[].configMap": _NOT_YET,
+    "spec.volumes[].configMap": IMPLEMENTED,
     "spec.volumes[].vsphereVolume": _LOCAL_ONLY,
     "spec.volumes[].quobyte": _LOCAL_ONLY,
     "spec.volumes[].azureDisk": _LOCAL_ONLY,
     "spec.volumes[].photonPersistentDisk": _LOCAL_ONLY,
-    "spec.volumes[].projected": _NOT_YET,
+    "spec.volumes[].projected": IMPLEMENTED,
     "spec.volumes[].projected.sources[].serviceAccountToken": _NO_TOKENS,
     "spec.volumes[].projected.sources[].clusterTrustBundle": _NO_TOKENS,
     "spec.volumes[].projected.sources[].podCertificate": _NO_TOKENS,
@@ -155,7 +157,7 @@ _FIELDS: dict[str, str] = {
     "spec.volumes[].storageos": _LOCAL_ONLY,
     "spec.volumes[].csi": "refused: there are no CSI drivers here",
     "spec.volumes[].ephemeral": _NO_PROVISIONER,
-    "spec.volumes[].image": _NOT_YET,
+    "spec.volumes[].image": IMPLEMENTED,
     "spec.initContainers[]": IMPLEMENTED,
     "spec.ephemeralContainers[]": "refused: a pod cannot be created with them, only given them while it runs",
     "spec.restartPolicy": IMPLEMENTED,
@@ -172,19 +174,19 @@ _FIELDS: dict[str, str] = {
     "spec.hostIPC": IMPLEMENTED,
     "spec.shareProcessNamespace": IMPLEMENTED,
     "spec.securityContext": IMPLEMENTED,
-    "spec.securityContext.seLinuxOptions": _NOT_YET,
+    "spec.securityContext.seLinuxOptions": _NO_SELINUX,
     "spec.securityContext.windowsOptions": _ONLY_LINUX,
     "spec.securityContext.runAsUser": IMPLEMENTED,
     "spec.securityContext.runAsGroup": IMPLEMENTED,
     "spec.securityContext.runAsNonRoot": IMPLEMENTED,
     "spec.securityContext.supplementalGroups[]": IMPLEMENTED,
-    "spec.securityContext.supplementalGroupsPolicy": _NOT_YET,
-    "spec.securityContext.fsGroup": _NOT_YET,
-    "spec.securityContext.sysctls[]": _NOT_YET,
-    "spec.securityContext.fsGroupChangePolicy": _NOT_YET,
+    "spec.securityContext.supplementalGroupsPolicy": IMPLEMENTED,
+    "spec.securityContext.fsGroup": IMPLEMENTED,
+    "spec.securityContext.sysctls[]": IMPLEMENTED,
+    "spec.securityContext.fsGroupChangePolicy": IMPLEMENTED,
     "spec.securityContext.seccompProfile": IMPLEMENTED,
-    "spec.securityContext.appArmorProfile": _NOT_YET,
-    "spec.securityContext.seLinuxChangePolicy": _NOT_YET,
+    "spec.securityContext.appArmorProfile": _APPARMOR,
+    "spec.securityContext.seLinuxChangePolicy": _NO_SELINUX,
     "spec.imagePullSecrets[]": "accepted: images come from the local store, nothing is pulled from a registry yet",
     "spec.hostname": IMPLEMENTED,
     "spec.subdomain": IMPLEMENTED,
@@ -195,11 +197,11 @@ _FIELDS: dict[str, str] = {
     "spec.priorityClassName": _NO_SCHEDULER,
     "spec.priority": _NO_SCHEDULER,
     "spec.dnsConfig": IMPLEMENTED,
-    "spec.readinessGates[]": _NOT_YET,
-    "spec.runtimeClassName": _NOT_YET,
+    "spec.readinessGates[]": IMPLEMENTED,
+    "spec.runtimeClassName": IMPLEMENTED,
     "spec.enableServiceLinks": "accepted: there are no Services here, so no variables that describe them",
     "spec.preemptionPolicy": _NO_SCHEDULER,
-    "spec.overhead": _NOT_YET,
+    "spec.overhead": IMPLEMENTED,
     "spec.topologySpreadConstraints[]": _NO_SCHEDULER,
     "spec.setHostnameAsFQDN": IMPLEMENTED,
     "spec.os": IMPLEMENTED,
@@ -208,7 +210,7 @@ _FIELDS: dict[str, str] = {
     "spec.schedulingGates[]": "accepted: there is no scheduler here, the pod starts without waiting for its gates",
     "spec.resourceClaims[]": _NO_CLAIMS,
     "spec.resources": "refused: resources belong to containers here, not to the pod as a whole",
-    "spec.hostnameOverride": _NOT_YET,
+    "spec.hostnameOverride": IMPLEMENTED,
     "spec.schedulingGroup": _NO_SCHEDULER,
 }
 
@@ -230,8 +232,6 @@ _EXPLICIT = frozenset(
 
 # Values that ask for nothing: the API's defaults.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
-    "spec.containers[].volumeMounts[].mountPropagation": ("None",),
-    "spec.containers[].volumeMounts[].recursiveReadOnly": ("Disabled",),
     "spec.enableServiceLinks": (True,),
     "spec.hostUsers": (True,),
     "spec.os.name": ("linux",),
@@ -239,11 +239,11 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "spec.priority": (0,),
     "spec.schedulerName": ("default-scheduler",),
     "spec.securityContext.seLinuxChangePolicy": ("Recursive",),
-    "spec.securityContext.supplementalGroupsPolicy": ("Merge",),
 }
 
-# What of a resource list is enforced; anything else is refused.
+# What of a resource list is enforced, as are huge pages; anything else is refused.
 _RESOURCES = ("cpu", "memory")
+_NOT_MEASURED = "what containers write is not measured; give them an emptyDir with a sizeLimit"
 _NO_DEVICES = "there are no device plugins here that could provide it"
 
 
@@ -322,12 +322,12 @@ def _used_below(owner: Object, path: str, row_path: str, inherited: str, pod: Po
 
 def _used_resources(resources: dict[str, str], path: str, *, limits: bool) -> Iterator[tuple[str, str, str]]:
     for name in resources:
-        if name in _RESOURCES:
+        if name in _RESOURCES or name.startswith("hugepages-"):
             continue
         if name == "ephemeral-storage" and not limits:
             yield (f"{path}[{name}]", *_split(_NO_SCHEDULER))
-        elif name == "ephemeral-storage" or name.startswith("hugepages-"):
-            yield (f"{path}[{name}]", *_split(_NOT_YET))
+        elif name == "ephemeral-storage":
+            yield (f"{path}[{name}]", REFUSED, _NOT_MEASURED)
         else:
             yield (f"{path}[{name}]", REFUSED, _NO_DEVICES)
 

@@ -364,6 +364,13 @@ def _make_startable(runtime: Runtime, container: Container) -> None:
         return
     rootfs = describe_rootfs(runtime.image_store, image)
     prepared = Prepared(rootfs, f"{runtime.layout.containers_dir}/{container.id}")
+    if any(mount.image is not None for mount in container.config.mounts):
+        from podlite.runtime.container import image_volumes
+
+        try:
+            prepared.image_volumes = image_volumes.acquire(runtime.image_store, container.id, container.config.mounts)
+        except CRIError:
+            return
     make_writable_layer(prepared.writable, container, rootfs.lower[0])
     make_cgroup(runtime, container, prepared)
     container.prepared = prepared

@@ -189,6 +189,13 @@ class Reaper:
             steps.append((f"the cgroup of container {id[:12]}", partial(self._remove_cgroup, entry)))
             steps.append((f"the files of container {id[:12]}", partial(_remove_tree, entry["writable"])))
             steps.append((f"the image of container {id[:12]}", partial(self._images.release, id)))
+            images = [mount["image"]["image"] for mount in entry["config"]["mounts"] if mount.get("image")]
+            if images:
+                from podlite.runtime.container import image_volumes
+
+                steps.append(
+                    (f"the volumes of container {id[:12]}", partial(image_volumes.release, self._images, id, images))
+                )
         header = orphan.header
         if header.get("network"):
             steps.append(("its network", lambda: self._remove_network(header["network"])))

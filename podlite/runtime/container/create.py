@@ -39,7 +39,7 @@ class Prepared:
     hierarchies that they write to in order to join.
     """
 
-    __slots__ = ("cgroup", "cgroups", "devices_limited", "rootfs", "writable")
+    __slots__ = ("cgroup", "cgroups", "devices_limited", "image_volumes", "rootfs", "writable")
 
     def __init__(self, rootfs: RootfsDescription, writable: str) -> None:
         self.rootfs = rootfs
@@ -47,6 +47,7 @@ class Prepared:
         self.cgroup = ""
         self.cgroups: list[str] = []
         self.devices_limited = False
+        self.image_volumes: dict[str, list[str]] = {}
 
 
 async def create_container(
@@ -101,6 +102,10 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
         _resolve_user(container, rootfs)
         journal.append({"image": container.id, "image_id": image.id, "user": container.user, "home": container.home})
         prepared = Prepared(rootfs, writable)
+        if any(mount.image is not None for mount in config.mounts):
+            from podlite.runtime.container import image_volumes
+
+            prepared.image_volumes = image_volumes.acquire(runtime.image_store, container.id, config.mounts)
         make_writable_layer(writable, container, rootfs.lower[0])
         if container.log_path:
             os.makedirs(os.path.dirname(container.log_path), mode=0o755, exist_ok=True)
@@ -229,6 +234,11 @@ def remove_blocking(runtime: Runtime, container: Container) -> None:
         runtime.cgroups.remove(container.cgroup)
     remove_tree_at(runtime.layout.containers_dir, container.id)
     runtime.image_store.release(container.id)
+    images = [mount.image.image for mount in container.config.mounts if mount.image is not None]
+    if images:
+        from podlite.runtime.container import image_volumes
+
+        image_volumes.release(runtime.image_store, container.id, images)
     journal = runtime.journal(container.sandbox)
     try:
         journal.append({"removed": container.id})

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from podlite.cri.errors import CRIError
 from podlite.cri.types import Mount, MountPropagation
 from podlite.linux import mounts
+from podlite.linux.paths import open_in_root
 from podlite.linux.syscalls import (
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
@@ -25,6 +26,9 @@ from podlite.linux.syscalls import (
     MS_SHARED,
     MS_SLAVE,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 Operation = dict[str, Any]
 
@@ -39,9 +43,15 @@ _POD_FILES = ("/etc/hostname", "/etc/resolv.conf", "/etc/hosts")
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Something of the host to bind: `propagation` is MS_PRIVATE, MS_SLAVE or MS_SHARED."""
+    """Something of the host to bind: `propagation` is MS_PRIVATE, MS_SLAVE or MS_SHARED.
+
+    With `layers`, it is not a path but the files of an image, from these directories, the top one first; `sub_path` is
+    what of it is meant, and `path` its name.
+    """
 
     path: str
+    layers: tuple[str, ...] = ()
+    sub_path: str = ""
     read_only: bool = False
     recursive_read_only: bool = False
     propagation: int = MS_PRIVATE
@@ -77,8 +87,8 @@ class View(msgspec.Struct, kw_only=True):
     readonly_paths: list[str]
 
 
-def plan(view: View, user_mounts: list[Mount]) -> Plan:
-    """The mounts of one container. Pure."""
+def plan(view: View, user_mounts: list[Mount], images: Mapping[str, Sequence[str]] | None = None) -> Plan:
+    """The mounts of one container. Pure. `images` are the layers of those that it mounts, the top one first."""
     operations: list[Operation] = []
     sources: list[Source] = []
     taken = {_clean(mount.container_path) for mount in user_mounts}
@@ -105,7 +115,7 @@ def plan(view: View, user_mounts: list[Mount]) -> Plan:
         bind(Source("/dev/shm", recursive=False), "/dev/shm")
     # A mount inside another one comes after it (stable, so that equals stay in the order they were given).
     for mount in sorted(user_mounts, key=lambda each: _clean(each.container_path).count("/")):
-        bind(_source_of(mount), _clean(mount.container_path))
+        bind(_source_of(mount, images or {}), _clean(mount.container_path))
     if not view.privileged:
         operations.extend({"op": "mask", "to": path} for path in view.masked_paths)
         operations.extend({"op": "ro", "to": path} for path in view.readonly_paths)
@@ -113,7 +123,10 @@ def plan(view: View, user_mounts: list[Mount]) -> Plan:
     return Plan(operations, sources)
 
 
-def _source_of(mount: Mount) -> Source:
+def _source_of(mount: Mount, images: Mapping[str, Sequence[str]]) -> Source:
+    if mount.image is not None:
+        layers = tuple(images[mount.image.image])
+        return Source(f"image {mount.image.image}", layers, mount.image_sub_path, read_only=True)
     return Source(
         mount.host_path,
         read_only=mount.readonly,
@@ -178,7 +191,7 @@ def open_sources(sources: list[Source], *, devices: bool) -> list[int]:
 
 def _open_source(source: Source, *, devices: bool) -> int:
     try:
-        fd = mounts.clone(source.path, recursive=source.recursive)
+        fd = _image(source) if source.layers else mounts.clone(source.path, recursive=source.recursive)
     except OSError as error:
         if error.errno == errno.ENOENT:
             raise CRIError(f"{source.path} cannot be mounted: there is no such file or directory") from None
@@ -199,3 +212,21 @@ def _open_source(source: Source, *, devices: bool) -> int:
         os.close(fd)
         raise CRIError(f"the mount of {source.path} cannot be configured: {error.strerror}") from error
     return fd
+
+
+def _image(source: Source) -> int:
+    """A detached, read-only mount of an image's files, or of a directory or file in them."""
+    if len(source.layers) == 1:
+        whole = mounts.clone(source.layers[0])
+    else:
+        whole = mounts.new_overlay(list(source.layers), attributes=MOUNT_ATTR_RDONLY)
+    if not source.sub_path:
+        return whole
+    try:
+        found = open_in_root(whole, source.sub_path, os.O_PATH)
+        try:
+            return mounts.clone("", dir_fd=found)
+        finally:
+            os.close(found)
+    finally:
+        os.close(whole)

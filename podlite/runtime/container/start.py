@@ -157,7 +157,7 @@ def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
         masked_paths=context.masked_paths,
         readonly_paths=context.readonly_paths,
     )
-    plan = mount_plan.plan(view, config.mounts)
+    plan = mount_plan.plan(view, config.mounts, prepared.image_volumes)
     fds: list[int] = []
     try:
         fds.append(_root_mount(container, devices=prepared.devices_limited))

@@ -10,7 +10,7 @@ import anyio
 
 from podlite.cri.errors import CRIError, InvalidArgumentError
 from podlite.cri.types import NamespaceMode, PodSandboxConfig
-from podlite.linux import netns
+from podlite.linux import netns, sysctl
 from podlite.linux.netlink import NetlinkSocket
 from podlite.runtime.journal import Journal
 from podlite.runtime.layout import netns_name
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 LOCK = "lock"
 SHM_SIZE = 64 << 20
+# ipc_namespaces(7): what a pod's ipc namespace has of its own.
+_IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.", "kernel/shm", "kernel/msg", "kernel/sem")
 
 
 async def run_pod_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_handler: str) -> str:
@@ -60,12 +62,31 @@ async def run_pod_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_ha
     return sandbox.id
 
 
+def _sysctls(sandbox: Sandbox) -> dict[str, str]:
+    linux = sandbox.config.linux
+    return linux.sysctls if linux is not None else {}
+
+
+def is_network(sysctl: str) -> bool:
+    """Whether a kernel parameter belongs to the network namespace; the others that a pod can have to the ipc one."""
+    return sysctl.startswith(("net.", "net/"))
+
+
 def _check(config: PodSandboxConfig) -> None:
     metadata = config.metadata
     if not metadata.name or not metadata.uid or not metadata.namespace:
         raise InvalidArgumentError("a sandbox's metadata needs a name, a uid and a namespace")
     if "/" in metadata.uid or metadata.uid in (".", ".."):
         raise InvalidArgumentError(f"{metadata.uid!r} cannot be a pod's uid: it is to be the name of a directory")
+    linux = config.linux
+    if linux is None or not linux.sysctls:
+        return
+    options = linux.security_context.namespace_options if linux.security_context is not None else None
+    for name in linux.sysctls:
+        shared = options is not None and (options.network if is_network(name) else options.ipc) == NamespaceMode.NODE
+        # What is in no namespace of the pod's own would be set for the whole machine.
+        if shared or not (is_network(name) or name.startswith(_IPC_SYSCTLS)):
+            raise InvalidArgumentError(f"sysctl {name} is not the pod's own: it would be set for the whole machine")
 
 
 def _new_sandbox(runtime: Runtime, config: PodSandboxConfig) -> Sandbox:
@@ -93,6 +114,7 @@ def _shim_config(runtime: Runtime, sandbox: Sandbox) -> dict[str, object]:
         # A pod on the host's network has the host's name too (CRI: an empty hostname).
         "uts": options.network != NamespaceMode.NODE,
         "shm_size": SHM_SIZE,
+        "sysctls": {name: value for name, value in _sysctls(sandbox).items() if not is_network(name)},
         # Until the sandbox is ready nobody would find this shim again.
         "orphan": "end",
         "trace": listening(),
@@ -200,9 +222,16 @@ def _make_network(
 ) -> PodNetworkStatus:
     if not sandbox.netns_path:
         return network.setup_pod_network(request, sandbox.network or {}, None)
-    with step("netns.create", **sandbox.ids):
+    sysctls = {name: value for name, value in _sysctls(sandbox).items() if is_network(name)}
+
+    def in_namespace() -> NetlinkSocket:
+        if sysctls:
+            sysctl.write_all(sysctls)
         # A socket stays in the namespace in which it was opened, so this one can configure it from outside.
-        inside = netns.create(sandbox.netns_path, own_netns, NetlinkSocket)
+        return NetlinkSocket()
+
+    with step("netns.create", **sandbox.ids):
+        inside = netns.create(sandbox.netns_path, own_netns, in_namespace)
     try:
         request.netns_fd = sandbox.netns_fd = os.open(sandbox.netns_path, os.O_RDONLY | os.O_CLOEXEC)
         return network.setup_pod_network(request, sandbox.network or {}, inside)

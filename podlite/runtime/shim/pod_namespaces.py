@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 
+from podlite.linux import sysctl
 from podlite.linux.capabilities import drop_bounding
 from podlite.linux.process import set_title
 from podlite.linux.syscalls import (
@@ -70,6 +71,17 @@ def create(*, ipc: bool, uts: bool, hostname: str) -> dict[str, int]:
         for name, kind in wanted:
             setns(own[name], kind)
             os.close(own[name])
+
+
+def write_sysctls(ipc: int, sysctls: dict[str, str]) -> None:
+    """Sets sysctls of the ipc namespace `ipc`; the shim itself is back in its own afterwards. Raises OSError."""
+    own = os.open("/proc/self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)
+    setns(ipc, CLONE_NEWIPC)
+    try:
+        sysctl.write_all(sysctls)
+    finally:
+        setns(own, CLONE_NEWIPC)
+        os.close(own)
 
 
 class UserNamespace:

@@ -129,6 +129,8 @@ class Shim:
             self.namespaces.update(
                 pod_namespaces.create(ipc=config["ipc"], uts=config["uts"], hostname=config["hostname"])
             )
+            if config["sysctls"]:
+                pod_namespaces.write_sysctls(self.namespaces["ipc"], config["sysctls"])
             self.shm = pod_namespaces.create_shared_memory(self.scratch, config["shm_size"])
             self.listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
             # By descriptor: a socket's path may have only 107 bytes, a run directory may be deep.

@@ -1,17 +1,38 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from podlite.kubelet.kubelet import Kubelet
 from podlite.kubelet.types import KubeletConfig
+from podlite.runtime.layout import Layout
 from podlite.runtime.service import Runtime
+
+# Of the tests' own: a podlite that somebody uses on this machine has others.
+POD_CIDRS = ("10.199.0.0/16", "fd85:77::/64")
 
 
 @pytest.fixture
 async def kubelet(runtime: Runtime) -> AsyncIterator[Kubelet]:
-    """A kubelet on podlite's own runtime; what a test leaves running is removed."""
+    """A kubelet on podlite's own runtime, whose pods have loopback only; what a test leaves running is removed."""
+    async with open_kubelet(runtime) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def networked(layout: Layout, anyio_backend: str) -> AsyncIterator[Kubelet]:
+    """A kubelet whose pods have addresses, by the built-in network."""
+    from podlite.runtime.network.builtin import BuiltinNetwork
+
+    async with Runtime(layout, network=BuiltinNetwork(layout.run_dir, POD_CIDRS)) as runtime:
+        async with open_kubelet(runtime) as opened:
+            yield opened
+
+
+@asynccontextmanager
+async def open_kubelet(runtime: Runtime) -> AsyncIterator[Kubelet]:
     layout = runtime.layout
     config = KubeletConfig(
         node_name="node-1",

@@ -99,7 +99,7 @@ spec:
       imgae: nginx
       ports: [{containerPort: "80"}, {containerPort: 70000}]
     - image: x
-      livenessProbe: {exec: {command: [a]}}
+      volumeDevices: [{name: v, devicePath: /dev/v}]
 """
 
 
@@ -119,7 +119,9 @@ def test_all_problems_are_reported_in_the_order_of_the_text() -> None:
         "a.yaml:10:54: spec.containers[0].ports[1].containerPort: Invalid value: 70000: must be between 1 and "
         "65535, inclusive",
         "a.yaml:11:7: spec.containers[1].name: Required value",
-        "a.yaml:12:22: spec.containers[1].livenessProbe: Forbidden: not supported by podlite yet",
+        "a.yaml:12:22: spec.containers[1].volumeDevices: Forbidden: not supported by podlite: there are no raw block "
+        "volumes here; mount a file system instead",
+        'a.yaml:12:30: spec.containers[1].volumeDevices[0].name: Not found: "v"',
     ]
 
 
