@@ -189,7 +189,7 @@ class Reaper:
             steps.append((f"the cgroup of container {id[:12]}", partial(self._remove_cgroup, entry)))
             steps.append((f"the files of container {id[:12]}", partial(_remove_tree, entry["writable"])))
             steps.append((f"the image of container {id[:12]}", partial(self._images.release, id)))
-            images = [mount["image"]["image"] for mount in entry["config"]["mounts"] if mount.get("image")]
+            images = [mount["image"]["image"] for mount in entry["config"].get("mounts", ()) if mount.get("image")]
             if images:
                 from podlite.runtime.container import image_volumes
 

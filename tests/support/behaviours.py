@@ -125,13 +125,11 @@ def event_lines(kubelet: Kubelet, uid: str) -> list[str]:
 
 async def log_of(kubelet: Kubelet, pod: Pod, container: str, *, previous: bool = False) -> str:
     """A container's whole log, as text. One that was never started has none."""
-    pieces = []
+    outputs = kubelet.streams.logs(pod, container, LogOptions(), previous=previous)
     try:
-        async for each in kubelet.streams.logs(pod, container, LogOptions(), previous=previous):
-            pieces.append(each.data)
+        return b"".join([each.data async for each in outputs]).decode(errors="replace")
     except KubeletError as error:
         return f"no log: {error}"
-    return b"".join(pieces).decode(errors="replace")
 
 
 _PART = re.compile(r"([A-Za-z]+)(?:\[([^\]]+)\])?")

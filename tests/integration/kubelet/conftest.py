@@ -26,9 +26,9 @@ async def networked(layout: Layout, anyio_backend: str) -> AsyncIterator[Kubelet
     """A kubelet whose pods have addresses, by the built-in network."""
     from podlite.runtime.network.builtin import BuiltinNetwork
 
-    async with Runtime(layout, network=BuiltinNetwork(layout.run_dir, POD_CIDRS)) as runtime:
-        async with open_kubelet(runtime) as opened:
-            yield opened
+    network = BuiltinNetwork(layout.run_dir, POD_CIDRS)
+    async with Runtime(layout, network=network) as runtime, open_kubelet(runtime) as opened:
+        yield opened
 
 
 @asynccontextmanager
