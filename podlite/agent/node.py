@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from podlite.errors import UsageError
 from podlite.kubelet.kubelet import Kubelet
+from podlite.kubelet.paths import default_config_paths
 from podlite.kubelet.types import KubeletConfig
 from podlite.runtime.layout import POD_CIDRS, Layout
 from podlite.runtime.network.networks import NAMES, NetworkOptions, Networks
@@ -108,4 +109,5 @@ def kubelet_config(options: NodeOptions) -> KubeletConfig:
         keep_logs=options.keep_logs,
         cpu_count=os.cpu_count() or 0,
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        docker_configs=default_config_paths(os.environ, os.geteuid()),
     )

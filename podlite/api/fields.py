@@ -187,7 +187,7 @@ _FIELDS: dict[str, str] = {
     "spec.securityContext.seccompProfile": IMPLEMENTED,
     "spec.securityContext.appArmorProfile": _APPARMOR,
     "spec.securityContext.seLinuxChangePolicy": _NO_SELINUX,
-    "spec.imagePullSecrets[]": "accepted: images come from the local store, nothing is pulled from a registry yet",
+    "spec.imagePullSecrets[]": IMPLEMENTED,
     "spec.hostname": IMPLEMENTED,
     "spec.subdomain": IMPLEMENTED,
     "spec.affinity": _NO_SCHEDULER,

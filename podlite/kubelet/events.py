@@ -35,6 +35,7 @@ BACK_OFF = "BackOff"
 PULLING = "Pulling"
 PULLED = "Pulled"
 INSPECT_FAILED = "InspectFailed"
+SECRET_NOT_RETRIEVED = "FailedToRetrieveImagePullSecret"  # noqa: S105 - no secret
 ERR_IMAGE_NEVER_PULL = "ErrImageNeverPull"
 FAILED_KILL_POD = "FailedKillPod"
 FAILED_CREATE_POD_CONTAINER = "FailedCreatePodContainer"

@@ -21,7 +21,7 @@ from podlite.kubelet.types import KubeletError
 from podlite.steps import step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from anyio.abc import TaskGroup
 
@@ -33,13 +33,19 @@ if TYPE_CHECKING:
 
     # Records an event about whatever needs the image: (type, reason, message).
     Record = Callable[[str, str, str], None]
-    Credentials = Callable[[Pod, str], AuthConfig | None]
+    # The credentials to try for a pod's image, in this order; none means without.
+    Credentials = Callable[[Pod, str, Record], Awaitable[list[AuthConfig]]]
 
 ERR_IMAGE_PULL = "ErrImagePull"
 IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
 ERR_IMAGE_NEVER_PULL = "ErrImageNeverPull"
 IMAGE_INSPECT_ERROR = "ImageInspectError"
 INVALID_IMAGE_NAME = "InvalidImageName"
+
+_KNOWN_FAILURES = {
+    "RegistryUnavailable": "the registry is unavailable",
+    "SignatureValidationFailed": "the signature validation failed",
+}
 
 # The registry of images that exist on this machine only: asking anybody for them would be a mistake.
 LOCAL_REGISTRY = "podlite.local"
@@ -66,6 +72,19 @@ def pull_decision(policy: str, present: bool) -> str:
 def effective_policy(policy: str, image: str) -> str:
     """The pull policy, which for an image of this machine's own is always Never."""
     return "Never" if registry(image) == LOCAL_REGISTRY else policy
+
+
+def pull_failure(image: str, error: CRIError) -> tuple[str, str]:
+    """(reason, message) of a container whose image could not be pulled. Pure.
+
+    Runtimes say these two things by how their messages begin, as gRPC has no other place for it.
+    Source: evalCRIPullErr, and k8s.io/cri-api/pkg/errors.
+    """
+    text = str(error)
+    for reason, why in _KNOWN_FAILURES.items():
+        if text.startswith(reason):
+            return reason, f"image pull failed for {image} because {why}{text.removeprefix(reason)}"
+    return (error.reason if isinstance(error, ImageError) else ERR_IMAGE_PULL), text
 
 
 class _Pull:
@@ -151,15 +170,15 @@ class ImageManager:
         self._last_errors.pop(key, None)
         record(events.NORMAL, events.PULLING, f'Pulling image "{image}"')
         started = self._clock.now_ns()
-        auth = self._credentials(pod, spec.image) if self._credentials is not None else None
+        auths = await self._credentials(pod, spec.image, record) if self._credentials is not None else []
         try:
-            ref = await self._shared_pull(spec, auth, sandbox_config)
+            ref = await self._shared_pull(spec, auths, sandbox_config)
         except CRIError as error:
             record(events.WARNING, events.FAILED, f'Failed to pull image "{image}": {error}')
             self._back_off.next(key, self._clock.now_ns())
-            reason = error.reason if isinstance(error, ImageError) else ERR_IMAGE_PULL
-            self._last_errors[key] = f"{reason}: {error}"
-            raise KubeletError(str(error), reason=reason) from error
+            reason, message = pull_failure(image, error)
+            self._last_errors[key] = f"{reason}: {message}"
+            raise KubeletError(message, reason=reason) from error
         took = duration((self._clock.now_ns() - started) // 1_000_000 * 1_000_000 / NANOSECONDS)
         found = await self._status_after_pull(spec, ref)
         size = found.size if found is not None else 0
@@ -179,17 +198,17 @@ class ImageManager:
             return None
 
     async def _shared_pull(
-        self, spec: ImageSpec, auth: AuthConfig | None, sandbox_config: PodSandboxConfig | None
+        self, spec: ImageSpec, auths: list[AuthConfig], sandbox_config: PodSandboxConfig | None
     ) -> str:
         """Joins the pull of the same image with the same credentials, or begins one.
 
         The last one who waits for it takes the pull down when it is cancelled. Raises CRIError.
         """
-        key = f"{spec.image} {spec.runtime_handler} {auth}"
+        key = f"{spec.image} {spec.runtime_handler} {auths}"
         pull = self._pulls.get(key)
         if pull is None:
             pull = self._pulls[key] = _Pull()
-            self._tasks.start_soon(self._pull, key, pull, spec, auth, sandbox_config)
+            self._tasks.start_soon(self._pull, key, pull, spec, auths, sandbox_config)
         pull.waiting += 1
         try:
             await pull.done.wait()
@@ -207,17 +226,33 @@ class ImageManager:
         key: str,
         pull: _Pull,
         spec: ImageSpec,
-        auth: AuthConfig | None,
+        auths: list[AuthConfig],
         sandbox_config: PodSandboxConfig | None,
     ) -> None:
         try:
             with pull.scope:
-                pull.ref = await self._images.pull_image(spec, auth, sandbox_config)
+                pull.ref = await self._pull_with_any(spec, auths, sandbox_config)
         except CRIError as error:
             pull.error = error
         finally:
             self._forget_pull(key, pull)
             pull.done.set()
+
+    async def _pull_with_any(
+        self, spec: ImageSpec, auths: list[AuthConfig], sandbox_config: PodSandboxConfig | None
+    ) -> str:
+        """Pulls with the first credentials that work. Raises CRIError; several failures are put as the kubelet does."""
+        failures: list[CRIError] = []
+        for auth in auths or (None,):
+            try:
+                return await self._images.pull_image(spec, auth, sandbox_config)
+            except CRIError as error:
+                failures.append(error)
+        if len(failures) == 1:
+            raise failures[0]
+        # k8s.io/apimachinery/pkg/util/errors, Aggregate: each text once.
+        texts = list(dict.fromkeys(str(failure) for failure in failures))
+        raise CRIError(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
 
     def _forget_pull(self, key: str, pull: _Pull) -> None:
         """Who comes from now on, even while a cancelled pull is still taken back, begins another one."""

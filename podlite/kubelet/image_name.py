@@ -41,6 +41,14 @@ def registry(image: str) -> str:
     return first if slash and (any(each in first for each in ".:[") or first == "localhost") else "docker.io"
 
 
+def repository_of(image: str) -> str:
+    """The full name of a valid image's repository, without tag and digest: `docker.io/library/busybox`."""
+    name = image.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    domain, remainder = _split_domain(f"{head}{slash}{last.partition(':')[0]}")
+    return f"{domain}/{remainder}"
+
+
 def _is_plain(image: str) -> bool:
     """Whether the name consists of letters, digits and single separators in the obvious places; most do."""
     name, _, tag = image.partition(":")

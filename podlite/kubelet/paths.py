@@ -1,10 +1,12 @@
-"""Where the kubelet keeps what belongs to a pod. Names only; nothing here touches the disk."""
+"""Where the kubelet keeps what belongs to a pod, and finds what belongs to the machine. Names only; no I/O."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from podlite.api.pod import Pod
     from podlite.kubelet.types import KubeletConfig
 
@@ -42,3 +44,13 @@ def pod_uid_of_logs_dir(name: str) -> str:
     """The pod's UID in the name of a log directory, or an empty string."""
     parts = name.split("_")
     return parts[-1] if len(parts) == 3 else ""
+
+
+def default_config_paths(environment: Mapping[str, str], uid: int) -> tuple[str, ...]:
+    """Where docker and podman keep a user's credentials, in the order in which they are tried. Pure."""
+    home = environment.get("HOME") or "/root"
+    docker = environment.get("DOCKER_CONFIG") or f"{home}/.docker"
+    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{uid}"
+    podman = "/run/containers/0/auth.json" if uid == 0 else f"{runtime}/containers/auth.json"
+    stated = environment.get("REGISTRY_AUTH_FILE")
+    return tuple(filter(None, (stated, f"{docker}/config.json", podman, f"{home}/.dockercfg")))

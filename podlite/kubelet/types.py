@@ -50,6 +50,7 @@ class KubeletConfig(msgspec.Struct, kw_only=True, frozen=True):
     seccomp_default: bool = False
     seccomp_profile_root: str = "/var/lib/podlite/seccomp"
     allowed_unsafe_sysctls: tuple[str, ...] = ()
+    docker_configs: tuple[str, ...] = ()  # this machine's files of credentials for registries
     recursive_read_only: bool = True  # whether the runtime can do recursive read-only mounts
     runtime_handlers: dict[str, str] = {}  # runtimeClassName → the runtime's handler
 

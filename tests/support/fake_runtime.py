@@ -438,6 +438,7 @@ class FakeImages:
         self.pulled: list[str] = []
         self.cancelled: list[str] = []
         self.removed: list[str] = []
+        self.auths: list[AuthConfig | None] = []
         self.inspect_error: CRIError | None = None
         self.usage: list[FilesystemUsage] = []
         for name in present:
@@ -468,6 +469,7 @@ class FakeImages:
         timeout: float = 0,
     ) -> str:
         self.pulled.append(image.image)
+        self.auths.append(auth)
         outcomes = self.pulls.get(image.image, [0])
         outcome = outcomes.pop(0) if len(outcomes) > 1 else outcomes[0]
         try:

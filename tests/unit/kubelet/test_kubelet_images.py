@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from podlite.cri.errors import CRIError, ImageError
+from podlite.cri.types import AuthConfig
 from podlite.kubelet.backoff import BackOff
 from podlite.kubelet.image_manager import (
     PULL,
@@ -21,6 +22,7 @@ from podlite.kubelet.image_manager import (
     ImageManager,
     effective_policy,
     pull_decision,
+    pull_failure,
 )
 from podlite.kubelet.image_name import InvalidImageName, registry, with_default_tag
 from podlite.kubelet.types import KubeletError
@@ -102,11 +104,15 @@ def test_names_that_are_none(name: str, problem: str) -> None:
 
 
 class _Manager:
-    def __init__(self, tasks: Any) -> None:
+    def __init__(self, tasks: Any, *auths: AuthConfig) -> None:
         self.clock = FakeClock()
         self.images = FakeImages(self.clock)
         self.told: list[tuple[str, str, str]] = []
-        self.manager = ImageManager(self.images, self.clock, BackOff(self.clock, 10, 300), tasks)
+
+        async def credentials(*asked: Any) -> list[AuthConfig]:
+            return list(auths)
+
+        self.manager = ImageManager(self.images, self.clock, BackOff(self.clock, 10, 300), tasks, credentials)
 
     async def ensure(self, image: str, policy: str = "IfNotPresent", uid: str = "u") -> EnsuredImage:
         def record(*event: str) -> None:
@@ -244,3 +250,50 @@ async def test_always_asks_the_registry_though_the_image_is_there() -> None:
         assert it.images.pulled == []
         await it.ensure("x", "Always")
         assert it.images.pulled == ["x:latest"]
+
+
+@pytest.mark.anyio
+async def test_credentials_are_tried_until_one_works() -> None:
+    first, second, third = (AuthConfig(username=name) for name in ("a", "b", "c"))
+    async with anyio.create_task_group() as tasks:
+        it = _Manager(tasks, first, second, third)
+        it.images.pulls["x:latest"] = [ImageError("denied"), 0.0]
+        assert (await it.ensure("x")).image is not None
+        assert it.images.auths == [first, second]
+
+
+@pytest.mark.anyio
+async def test_when_none_works_all_reasons_are_told_each_once() -> None:
+    """k8s.io/apimachinery/pkg/util/errors, Aggregate.Error."""
+    async with anyio.create_task_group() as tasks:
+        it = _Manager(tasks, *(AuthConfig(username=name) for name in "abc"))
+        it.images.pulls["x:latest"] = [CRIError("denied"), CRIError("expired"), CRIError("denied")]
+        with pytest.raises(KubeletError, match=r"^\[denied, expired\]$") as caught:
+            await it.ensure("x")
+        assert caught.value.reason == "ErrImagePull"
+        assert ("Warning", "Failed", 'Failed to pull image "x": [denied, expired]') in it.told
+        it = _Manager(tasks, *(AuthConfig(username=name) for name in "ab"))
+        it.images.pulls["x:latest"] = [CRIError("denied")]
+        with pytest.raises(KubeletError, match=r"^denied$"):
+            await it.ensure("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "RegistryUnavailable: dial tcp: refused",
+            ("RegistryUnavailable", "image pull failed for x because the registry is unavailable: dial tcp: refused"),
+        ),
+        (
+            "SignatureValidationFailed: no key",
+            ("SignatureValidationFailed", "image pull failed for x because the signature validation failed: no key"),
+        ),
+        ("anything else", ("ErrImagePull", "anything else")),
+    ],
+)
+def test_what_runtimes_say_by_the_beginning_of_a_message(text: str, expected: tuple[str, str]) -> None:
+    """pkg/kubelet/images/image_manager.go, evalCRIPullErr."""
+    assert pull_failure("x", CRIError(text)) == expected
+    assert pull_failure("x", ImageError(text)) == expected
+    assert pull_failure("x", ImageError("bad", reason="InvalidImageName")) == ("InvalidImageName", "bad")
