@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from podlite.cli import terminal
 from podlite.cli.lines import Lines
+from podlite.cli.pod_changes import describe
 from podlite.kubelet.clock import Wake
 from podlite.kubelet.log_source import newest_instance
 from podlite.kubelet.log_watch import DirectoryWatcher
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from podlite.api.pod import Pod
     from podlite.api.status import ContainerStatus
     from podlite.cli.lines import LineWriter
+    from podlite.cli.pod_changes import Change
     from podlite.kubelet.read_logs import Output
     from podlite.kubelet.types import KubeletConfig
 
@@ -48,7 +50,9 @@ class Printer:
         # One write at a time, or lines of several containers would be mixed.
         self._limiter = anyio.CapacityLimiter(1)
         self._containers: dict[tuple[str, str], _Container] = {}
-        self._shown: dict[str, str] = {}
+        # Of each pod and container, by UID and name: what was said last; and by UID what is still to be said.
+        self._known: dict[tuple[str, str], str] = {}
+        self._unsaid: dict[str, list[Change]] = {}
 
     async def __aenter__(self) -> Printer:
         self._tasks = anyio.create_task_group()
@@ -66,6 +70,8 @@ class Printer:
         try:
             for each in self._containers.values():
                 await each.done.wait()
+            for uid in self._unsaid:
+                self._say(uid, everything=True)
         finally:
             self._watcher.close()
             closed = await self._tasks.__aexit__(kind, error, traceback)
@@ -87,24 +93,32 @@ class Printer:
 
     def show(self, pod: Pod) -> None:
         """Takes in a pod's status: what is new in it is said, and what runs is followed."""
-        if not self._quiet:
-            self._say_changes(pod)
         if self._output is None:
             for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
                 self._follow(pod, status)
+        if not self._quiet:
+            self._take_changes(pod)
 
     # --- state changes ----------------------------------------------------------------------
 
-    def _say_changes(self, pod: Pod) -> None:
-        name = f"{pod.metadata.namespace}/{pod.metadata.name}"
-        self._say(name, name, _phase_text(pod))
-        for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
-            self._say(f"{name}/{status.name}", f"{pod.metadata.name}/{status.name}", _state_text(status))
+    def _take_changes(self, pod: Pod) -> None:
+        uid = pod.metadata.uid
+        for change in describe(pod):
+            key = (uid, change.container)
+            if self._known.get(key) != change.text:
+                self._known[key] = change.text
+                self._unsaid.setdefault(uid, []).append(change)
+        self._say(uid)
 
-    def _say(self, key: str, name: str, text: str) -> None:
-        if text and self._shown.get(key) != text:
-            self._shown[key] = text
-            self.note(f"{name} {text}")
+    def _say(self, uid: str, *, everything: bool = False) -> None:
+        """Says what is due: what a container's end says comes after what the container printed."""
+        waiting = self._unsaid.get(uid, [])
+        while waiting and (everything or self._is_due(uid, waiting[0])):
+            self.note(waiting.pop(0).text)
+
+    def _is_due(self, uid: str, change: Change) -> bool:
+        container = self._containers.get((uid, change.container))
+        return container is None or container.done.is_set() or container.printed >= change.after
 
     # --- logs -------------------------------------------------------------------------------
 
@@ -130,10 +144,13 @@ class Printer:
                     path = f"{directory}/{container_log_path(name, container.number)}"
                     await self._copy_log(path, writer, container.end)
                     writer.end()
+                    container.printed = container.number
+                    self._say(pod.metadata.uid)
         except BrokenPipeError:
             self._on_closed()
         finally:
             container.done.set()
+            self._say(pod.metadata.uid)
 
     async def _copy_log(self, path: str, writer: LineWriter, end: LogEnd) -> None:
         def write(output: Output) -> None:
@@ -160,10 +177,11 @@ class Printer:
 
 
 class _Container:
-    """Which instance of a container is being printed, and whether its log gets more."""
+    """Which instance of a container is being printed, the last one that is, and whether its log gets more."""
 
     def __init__(self) -> None:
         self.number = -1
+        self.printed = -1
         self.end = LogEnd()
         self.done = anyio.Event()
         self.scope = anyio.CancelScope()
@@ -199,23 +217,3 @@ class _Container:
             self.end.set()
         self._wake.set()
 
-
-def _phase_text(pod: Pod) -> str:
-    status = pod.status
-    if status.phase == "Pending":
-        return ""
-    reason = f" ({status.reason})" if status.reason else ""
-    return f"is {status.phase}{reason}"
-
-
-def _state_text(status: ContainerStatus) -> str:
-    state = status.state
-    if state.running is not None:
-        return "started" if not status.restart_count else f"started again (restart {status.restart_count})"
-    if state.terminated is not None:
-        ended = state.terminated
-        return f"ended: {ended.reason}, exit code {ended.exit_code}"
-    if state.waiting is not None and state.waiting.reason not in ("ContainerCreating", "PodInitializing", ""):
-        message = f": {state.waiting.message}" if state.waiting.message else ""
-        return f"waits: {state.waiting.reason}{message}"
-    return ""
