@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from podlite.linux.facts import Fact
     from podlite.runtime.spawner import Launched
 
-SUMMARY = "say what this machine can and cannot do"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite check`."""

@@ -12,7 +12,6 @@ from podlite.errors import UsageError
 if TYPE_CHECKING:
     from podlite.runtime.spawner import Launched
 
-SUMMARY = "run a command in a container"
 # `exec POD COMMAND …`: what comes after the pod is the command's, options too.
 WORDS_BEFORE_COMMAND = 1
 

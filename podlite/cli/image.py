@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from podlite.runtime.image.store import ImageStore, StoredImage
     from podlite.runtime.spawner import Launched
 
-SUMMARY = "load, list, inspect and remove images"
-
 _NONE = "<none>"
 # As many digits of an id as every tool shows; with its algorithm it can be typed back.
 _SHORT = 12

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from podlite.kubelet.written_pods import WrittenPod
     from podlite.runtime.spawner import Launched
 
-SUMMARY = "print a pod with its status, as JSON or YAML"
-
 _EPILOG = """With --record, instead of the pod: the process that runs it, and each sandbox with its shim and containers.
 `writable` of a container is where its own files lie: `upper` in it has what it has changed of its image, also after
 it has ended (run --keep). `podlite nsenter POD --mnt` shows all of its files.

@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from podlite.cli import options, pods, terminal
+from podlite.cli import options, pods, terminal, values
 from podlite.cli.lines import Lines
 from podlite.errors import PodliteError, UsageError
 from podlite.kubelet.gotime import NANOSECONDS
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from podlite.kubelet.written_pods import WrittenPod
     from podlite.runtime.spawner import Launched
 
-SUMMARY = "print or follow the output of a container"
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite logs`."""
@@ -31,11 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all-containers", action="store_true", help="all containers, init containers first")
     parser.add_argument("-f", "--follow", action="store_true", help="go on, across restarts, until the container ends")
     parser.add_argument("-p", "--previous", action="store_true", help="the instance before the current one")
-    parser.add_argument("--tail", type=_count, metavar="LINES", help="begin this many lines before the end")
-    parser.add_argument("--since", type=duration, metavar="TIME", help="begin this long ago: 30s, 5m, 2h")
-    parser.add_argument("--since-time", type=instant, metavar="TIME", help="begin at this time, in RFC 3339")
+    parser.add_argument("--tail", type=_tail, metavar="LINES", help="begin this many lines before the end")
+    parser.add_argument("--since", type=values.seconds, metavar="TIME", help="begin this long ago: 30s, 5m, 2h")
+    parser.add_argument("--since-time", type=values.instant, metavar="TIME", help="begin at this time, in RFC 3339")
     parser.add_argument("--timestamps", action="store_true", help="the time before each line")
-    parser.add_argument("--limit-bytes", type=_positive, metavar="BYTES", help="print no more than this")
+    parser.add_argument("--limit-bytes", type=values.positive, metavar="BYTES", help="print no more than this")
     parser.add_argument("--stream", choices=("stdout", "stderr"), help="only what was written there")
     parser.add_argument("--prefix", action="store_true", help="pod/container before each line")
     options.add_directories(parser, "run-dir")
@@ -144,46 +140,9 @@ def _why_waiting(pod: Pod, name: str) -> str:
     return f'container "{name}" in pod "{pod.metadata.name}" is waiting to start: {status.state.waiting.reason}'
 
 
-# --- values -----------------------------------------------------------------------------------
-
-
-def _count(text: str) -> int | None:
+def _tail(text: str) -> int | None:
     """As kubectl: -1 stands for all."""
-    value = int(text)
+    value = values.whole(text)
     if value < -1:
-        raise argparse.ArgumentTypeError("it must be at least 0, or -1 for all")
+        raise argparse.ArgumentTypeError(f"{text} is too small: it must be at least 0, or -1 for all")
     return None if value == -1 else value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError("it must be more than 0")
-    return value
-
-
-def duration(text: str) -> float:
-    """Seconds of a duration as Go writes it: `90s`, `1h30m`, `1.5h`; a bare number is seconds, `d` is a day."""
-    if text.replace(".", "", 1).isdecimal():
-        return float(text)
-    rest, total = text, 0.0
-    while rest:
-        digits = len(rest) - len(rest.lstrip("0123456789."))
-        unit = next((each for each in _UNITS if rest[digits:].startswith(each)), "")
-        if not digits or not unit or rest[:digits].count(".") > 1:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 30s, 5m or 1h30m")
-        total += float(rest[:digits]) * _UNITS[unit]
-        rest = rest[digits + len(unit) :]
-    if total <= 0:
-        raise argparse.ArgumentTypeError("it must be more than 0")
-    return total
-
-
-def instant(text: str) -> int:
-    """Nanoseconds since the epoch of a time in RFC 3339, in UTC or with an offset."""
-    from podlite.kubelet.log_lines import time_ns
-
-    try:
-        return time_ns(text.encode())
-    except (ValueError, IndexError):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-11-23T20:00:00Z") from None

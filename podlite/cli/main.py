@@ -1,19 +1,19 @@
 """The command line: finds the verb's module, reads its arguments, and turns errors into sentences and exit codes.
 
-Each verb is a module of this package with `SUMMARY`, `add_arguments(parser)` and `main(arguments, launched) -> int`;
-only the one that is asked for is imported.
+Each verb is a module of this package with `add_arguments(parser)` and `main(arguments, launched) -> int`; only the
+one that is asked for is imported. podlite.cli.verbs has the table, podlite.cli.parser reads the arguments.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from podlite.cli import terminal
 from podlite.cli.exit_status import CLOSED, INTERRUPTED, USAGE
+from podlite.cli.parser import make_parser, nearest, read
 from podlite.cli.verbs import VERBS, Verb
 from podlite.errors import PodliteError, UsageError, explain
 from podlite.version import __version__
@@ -24,33 +24,41 @@ if TYPE_CHECKING:
 
 def main(argv: list[str], launched: Launched | None = None) -> int:
     """Carries out the command line; returns the exit status."""
-    if not argv or argv[0] in ("-h", "--help", "help"):
+    if argv[:1] == ["help"] and argv[1:]:
+        argv = [*argv[1:], "--help"]
+    if not argv:
+        print(usage(), file=sys.stderr)
+        return USAGE
+    if argv[0] in ("-h", "--help", "help"):
         print(usage())
-        return 0 if argv else 2
-    if argv[0] in ("--version", "version"):
+        return 0
+    if argv[0] in ("--version", "-V", "version"):
         print(f"podlite {__version__}")
         return 0
     verb = VERBS.get(argv[0])
     if verb is None:
-        terminal.error(f"there is no command {argv[0]!r}", hint=_nearest(argv[0]))
-        return 2
+        return _unknown(argv[0])
     module = importlib.import_module(verb.module)
-    parser = Parser(prog=f"podlite {argv[0]}", description=_sentence(verb.summary), allow_abbrev=False)
-    module.add_arguments(parser)
-    words_before_command = getattr(module, "WORDS_BEFORE_COMMAND", None)
     try:
-        if words_before_command is None:
-            arguments = parser.parse_args(argv[1:])
-        else:
-            own, command = split_command(parser, argv[1:], words_before_command)
-            arguments = parser.parse_args(own)
-            arguments.command = command
+        arguments = read(make_parser(argv[0], verb, module), module, argv[1:])
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 2
+        return end.code if isinstance(end.code, int) else USAGE
     try:
         return int(module.main(arguments, launched) or 0)
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
         return _failed(_first(error), verb)
+
+
+def _unknown(word: str) -> int:
+    if word.startswith("-"):
+        terminal.error(
+            f"there is no option {word} before a command", hint="options come after it: podlite COMMAND [OPTIONS]"
+        )
+    else:
+        near = nearest(word, VERBS)
+        hint = f"did you mean {near!r}? `podlite --help` lists the commands" if near else "`podlite --help` lists them"
+        terminal.error(f"there is no command {word!r}", hint=hint)
+    return USAGE
 
 
 def _first(error: BaseException) -> BaseException:
@@ -84,53 +92,6 @@ def _failed(error: BaseException, verb: Verb) -> int:
     return verb.failure
 
 
-class Parser(argparse.ArgumentParser):
-    """Complains in podlite's own form."""
-
-    def error(self, message: str) -> NoReturn:
-        terminal.error(message, hint=f"`{self.prog} --help` says what there is")
-        raise SystemExit(2)
-
-
-def split_command(parser: argparse.ArgumentParser, argv: list[str], words: int) -> tuple[list[str], list[str]]:
-    """(podlite's own part of a command line, the command that it is to run): the part after `--` or, without that,
-    after the `words`th word that is no option. Pure."""
-    own: list[str] = []
-    rest = iter(range(len(argv)))
-    for index in rest:
-        word = argv[index]
-        if word == "--":
-            return own, argv[index + 1 :]
-        if word.startswith("-") and word != "-":
-            own.append(word)
-            if _value_follows(parser, word) and index + 1 < len(argv):
-                own.append(argv[index + 1])
-                next(rest)
-        elif words:
-            own.append(word)
-            words -= 1
-        else:
-            return own, argv[index:]
-    return own, []
-
-
-def _value_follows(parser: argparse.ArgumentParser, word: str) -> bool:
-    """Whether an option has its value in the next word."""
-    known = parser._option_string_actions
-    if word.startswith("--"):
-        return word in known and known[word].nargs != 0
-    # Several in one word: the first that takes a value takes the rest of the word, if there is any.
-    for place, letter in enumerate(word[1:], 2):
-        action = known.get(f"-{letter}")
-        if action is None or action.nargs != 0:
-            return action is not None and place == len(word)
-    return False
-
-
-def _sentence(summary: str) -> str:
-    return f"{summary[0].upper()}{summary[1:]}."
-
-
 def usage() -> str:
     """What `podlite --help` prints."""
     lines = ["usage: podlite COMMAND [ARGUMENTS]", "", __doc_head, ""]
@@ -146,10 +107,3 @@ def usage() -> str:
 
 
 __doc_head = "Runs Kubernetes Pods on this machine, without a cluster, daemon or container engine."
-
-
-def _nearest(word: str) -> str:
-    import difflib
-
-    found = difflib.get_close_matches(word, VERBS, 1)
-    return f"did you mean {found[0]!r}? `podlite --help` lists the commands" if found else "`podlite --help` lists them"

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from podlite.kubelet.written_pods import WrittenPod
     from podlite.runtime.spawner import Launched
 
-SUMMARY = "run a command of the host in a pod's namespaces"
 WORDS_BEFORE_COMMAND = 1
 
 _HELP = {

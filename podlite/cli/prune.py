@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from podlite.kubelet.written_pods import WrittenPod
     from podlite.runtime.spawner import Launched
 
-SUMMARY = "remove what ended and killed podlites left behind"
-
 _EPILOG = """Removed are: pods whose podlite was killed; what pods of an earlier boot have left on disk, their
 logs too; with --all pods that have ended and were kept (run --keep); with --images images that no container uses.
 What runs, and what somebody else runs, is never touched.

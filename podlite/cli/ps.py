@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from podlite.kubelet.written_pods import WrittenPod
     from podlite.runtime.spawner import Launched
 
-SUMMARY = "list the pods that podlite runs on this machine"
-
 _HEADER = ("NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "AGE", "IP")
 _WIDE = (*_HEADER, "UID", "PROCESS", "IMAGES")
 

@@ -8,7 +8,7 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from podlite.cli import options, pods, terminal
+from podlite.cli import options, pods, terminal, values
 from podlite.cli.guest import NoShimError, Visit
 from podlite.errors import PodliteError, UsageError
 from podlite.kubelet.written_pods import read_holder
@@ -16,8 +16,6 @@ from podlite.kubelet.written_pods import read_holder
 if TYPE_CHECKING:
     from podlite.kubelet.written_pods import WrittenPod
     from podlite.runtime.spawner import Launched
-
-SUMMARY = "end pods and remove them"
 
 # How long a pod that is just being started is waited for until it can be told.
 _SHIM_SECONDS = 5.0
@@ -36,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--wait",
-        type=_yes_or_no,
+        type=values.truth,
         nargs="?",
         const=True,
         default=True,
@@ -173,16 +171,7 @@ class Removal:
 
 def _grace(text: str) -> int:
     """As kubectl: -1 stands for the pod's own."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -2
+    value = values.whole(text)
     if value < -1:
-        raise argparse.ArgumentTypeError("it must be a whole number of seconds, or -1 for the pod's own")
+        raise argparse.ArgumentTypeError(f"{text} is too small: it must be at least 0, or -1 for the pod's own")
     return value
-
-
-def _yes_or_no(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"it is true or false, not {text!r}")
-    return text == "true"

@@ -6,20 +6,20 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from podlite.cli import options, terminal
+from podlite.cli import options, terminal, values
 from podlite.errors import UsageError
 
 if TYPE_CHECKING:
     from podlite.api.manifest import Manifests
     from podlite.runtime.spawner import Launched
 
-SUMMARY = "run pods from manifests, or from an image, and follow them to their end"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite run`."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.usage = "podlite run [OPTIONS] FILE...\n       podlite run [OPTIONS] --image IMAGE [-- COMMAND ARGUMENT...]"
+    parser.usage = (
+        "podlite run [OPTIONS] FILE...\n       podlite run [OPTIONS] --image IMAGE [[--] COMMAND ARGUMENT...]"
+    )
     parser.epilog = _EPILOG
     parser.add_argument("files", metavar="FILE", nargs="*", help="manifests; - is standard input")
     parser.add_argument("--validate", choices=("strict", "warn", "ignore"), default="strict", help="unknown fields")
@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefix", choices=("auto", "always", "never"), default="auto", help="pod/container before each line"
     )
-    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="end the pods after this time, exit 124")
+    parser.add_argument(
+        "--timeout", type=values.seconds, metavar="TIME", help="end the pods after this time (90, 90s, 5m), exit 124"
+    )
     parser.add_argument(
         "--keep", action="store_true", help="leave the ended pods for a look inside; `podlite rm` removes them"
     )
@@ -56,17 +58,16 @@ _EPILOG = """exit status:
 """
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError("it must be more than 0 seconds")
-    return value
+def words_before_command(argv: list[str]) -> int | None:
+    """With --image, what stands after the options is the command, whose options are its own; see podlite.cli.main."""
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    return 0 if any(each == "--image" or each.startswith("--image=") for each in own) else None
 
 
 def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     """Runs the pods; returns the exit status (see podlite.cli.exit_status)."""
     options.configure_logging(arguments)
-    command = _split_command(arguments)
+    command = _command(arguments)
     trace = None
     if arguments.trace:
         from podlite.cli.trace import Trace
@@ -90,17 +91,16 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
             trace.write()
 
 
-def _split_command(arguments: argparse.Namespace) -> list[str]:
-    """With --image, what stands after the options (and `--`) is the command."""
-    if not arguments.image:
-        if not arguments.files:
-            raise UsageError("there is nothing to run", hint="name a manifest, or an image with --image")
-        for name in ("name", "env", "volume"):
-            if getattr(arguments, name):
-                raise UsageError(f"--{name} goes with --image")
-        return []
-    command, arguments.files = arguments.files, []
-    return list(command)
+def _command(arguments: argparse.Namespace) -> list[str]:
+    """The command of a pod without a file. Raises UsageError for what does not go together."""
+    if arguments.image is not None:
+        return list(arguments.command)
+    if not arguments.files:
+        raise UsageError("there is nothing to run", hint="name a manifest, or an image with --image")
+    for name in ("name", "env", "volume"):
+        if getattr(arguments, name):
+            raise UsageError(f"--{name} goes with --image", hint="a manifest says these things itself")
+    return []
 
 
 def _load(arguments: argparse.Namespace, command: list[str]) -> Manifests:
@@ -109,7 +109,7 @@ def _load(arguments: argparse.Namespace, command: list[str]) -> Manifests:
     with step("manifest.load"):
         from podlite.api.manifest import load_manifests
 
-        if arguments.image:
+        if arguments.image is not None:
             from podlite.cli.image_pod import image_pod
 
             return load_manifests([("--image", image_pod(arguments, command))], validate="strict")

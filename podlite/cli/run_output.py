@@ -216,4 +216,3 @@ class _Container:
         if self.number < self._newest or not self._running or self._over:
             self.end.set()
         self._wake.set()
-
