@@ -47,6 +47,7 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(USAGE)
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
+        arguments: argparse.Namespace
         arguments, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self._refuse(unknown, arguments)
