@@ -24,12 +24,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from podlite.api.events import Event
     from podlite.api.pod import Pod
     from podlite.api.status import ContainerStatus
     from podlite.cli.lines import LineWriter
     from podlite.cli.pod_changes import Change
     from podlite.kubelet.read_logs import Output
     from podlite.kubelet.types import KubeletConfig
+
+
+_TOLD_BY_STATE = frozenset(("Failed", "BackOff", "ErrImageNeverPull", "InspectFailed"))
 
 
 class Printer:
@@ -98,6 +102,13 @@ class Printer:
                 self._follow(pod, status)
         if not self._quiet:
             self._take_changes(pod)
+
+    def show_event(self, event: Event) -> None:
+        """Takes in a warning about a pod; what a container's state tells anyway, and repetitions, are not said."""
+        if event.reason not in _TOLD_BY_STATE and event.count == 1 and not self._quiet:
+            container = event.involved_object.field_path.partition("{")[2].rstrip("}")
+            name = f"{event.involved_object.name}/{container}" if container else event.involved_object.name
+            self.note(f"{name} {event.reason}: {event.message}")
 
     # --- state changes ----------------------------------------------------------------------
 

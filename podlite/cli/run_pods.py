@@ -24,7 +24,8 @@ from podlite.cli.exit_status import (
 )
 from podlite.cli.run_output import Printer
 from podlite.errors import PodliteError
-from podlite.kubelet.hopeless import hopeless
+from podlite.kubelet.events import NORMAL
+from podlite.kubelet.hopeless import hopeless, hopeless_event
 from podlite.kubelet.paths import pod_record_dir
 from podlite.kubelet.phase import TERMINAL
 from podlite.kubelet.status_manager import DELETED
@@ -85,6 +86,7 @@ class Run:
     async def _follow(self, manifests: Manifests) -> None:
         async with anyio.create_task_group() as watching:
             ready = anyio.Event()
+            watching.start_soon(self._watch_events)
             watching.start_soon(self._watch, ready)
             await ready.wait()
             await self._add(manifests)
@@ -125,6 +127,16 @@ class Run:
                     stuck = hopeless(pod)
                     if stuck is not None:
                         self._end(_hopeless_verdict(pod, stuck))
+
+    async def _watch_events(self) -> None:
+        with self._kubelet.watch_events() as events:
+            async for event in events:
+                if event.type == NORMAL or event.involved_object.kind != "Pod":
+                    continue
+                self._printer.show_event(event)
+                if hopeless_event(event) and not self._arguments.keep_trying and self._outcome is None:
+                    name = f"{event.involved_object.namespace}/{event.involved_object.name}"
+                    self._end(Verdict(CANNOT_RUN, f"pod {name}: {event.reason}: {event.message}"))
 
     async def _wait_over(self, uid: str) -> None:
         """A pod whose phase is final still has to be stopped; then it is over."""

@@ -1,18 +1,27 @@
-"""States that no retry can change: who waits for a pod to get anywhere may give up on it."""
+"""States that no retry can change: who waits for a pod to get anywhere may give up on it.
+
+What keeps a pod from having containers at all (volumes, the sandbox) is in no container's status: its events tell.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from podlite.kubelet.events import FAILED_CREATE_POD_CONTAINER, FAILED_CREATE_POD_SANDBOX, FAILED_MOUNT
 from podlite.kubelet.restart import effective_policy
 
 if TYPE_CHECKING:
+    from podlite.api.events import Event
     from podlite.api.pod import Pod
 
 # The manifest has to be changed, or an image loaded, before any of these goes away.
 _ALWAYS = frozenset(("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"))
 # These may be a passing trouble of the machine, which is waited for if the policy says to start again.
 _UNLESS_RESTARTED = frozenset(("CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun"))
+
+
+# Everything a volume is made of is on this machine, and so is all that a sandbox needs: nothing else will turn up.
+_EVENTS = frozenset((FAILED_MOUNT, FAILED_CREATE_POD_SANDBOX, FAILED_CREATE_POD_CONTAINER))
 
 
 class Hopeless(NamedTuple):
@@ -40,3 +49,8 @@ def hopeless(pod: Pod) -> Hopeless | None:
         if reason in _UNLESS_RESTARTED and never:
             return Hopeless(status.name, reason, message)
     return None
+
+
+def hopeless_event(event: Event) -> bool:
+    """Whether an event of a pod says that it will never get a container as things are. Pure."""
+    return event.reason in _EVENTS

@@ -187,6 +187,7 @@ class PodWorkers:
             seconds = min(seconds, RESYNC_SECONDS)
         else:
             seconds = self._config.sync_error_back_off * (1 + _JITTER * self._jitter())
-            log.warning("error syncing pod", pod=labels.pod_name(record.pod), state=record.state.value, why=str(error))
+            # The pod's status and events tell the person; this is for who follows the flow.
+            log.info("error syncing pod", pod=labels.pod_name(record.pod), state=record.state.value, why=str(error))
         # A moment later: waking up before the back-off is over would count as another failure.
         record.retry_at = self._clock.monotonic() + seconds + _MOMENT
