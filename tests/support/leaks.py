@@ -6,6 +6,8 @@ import os
 import subprocess
 from collections.abc import Iterable
 
+from podlite.linux.cgroup_mounts import hierarchies
+
 
 def machine_state() -> dict[str, set[str]]:
     """Everything of podlite's kind that is on this machine now, by kind."""
@@ -32,14 +34,13 @@ def _names(directory: str) -> set[str]:
 
 
 def _cgroups() -> set[str]:
-    found = set()
-    for root, directories, _ in os.walk("/sys/fs/cgroup"):
-        for name in directories:
-            if name.startswith(("podlite", "kubepods")):
-                found.add(os.path.join(root, name))
-        if root.count("/") > 5:
-            directories.clear()
-    return found
+    """Directly below each hierarchy's root; what lies deeper is a container's, with a podlite of its own in it."""
+    return {
+        f"{each.mount}/{name}"
+        for each in hierarchies()
+        for name in _names(each.mount)
+        if name.startswith(("podlite", "kubepods"))
+    }
 
 
 def _mounts() -> set[str]:
@@ -53,16 +54,27 @@ def _processes() -> set[str]:
 
 
 def processes_titled(prefix: str) -> Iterable[tuple[int, str]]:
-    """(pid, title) of every process whose title begins so."""
+    """(pid, title) of every process whose title begins so, but those in other pid namespaces: another podlite's."""
+    own = os.readlink("/proc/self/ns/pid")
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/cmdline", "rb") as file:
                     title = file.read().rstrip(b"\0").decode(errors="replace")
+                if title.startswith(prefix) and os.readlink(f"/proc/{name}/ns/pid") == own:
+                    yield int(name), title
             except OSError:
                 continue
-            if title.startswith(prefix):
-                yield int(name), title
+
+
+def children() -> set[int]:
+    """The children of this process, dead ones included. As pid 1 of a container it gets those of others too, so
+    tests compare."""
+    found = set()
+    for task in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{task}/children") as file:
+            found.update(int(pid) for pid in file.read().split())
+    return found
 
 
 def has_ended(pid: int) -> bool:

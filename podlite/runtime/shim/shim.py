@@ -9,26 +9,22 @@ Standard library only, and no module may be imported after the spawner has forke
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
 import time
 
 from podlite import steps
-from podlite.linux.process import fork_into, set_child_subreaper, set_title
+from podlite.linux.process import set_child_subreaper, set_title
 from podlite.linux.syscalls import (
     CLONE_NEWCGROUP,
     CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWNS,
-    CLONE_NEWPID,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
     PR_SET_DUMPABLE,
     prctl,
-    setns,
-    unshare,
 )
 from podlite.runtime.shim import init, pod_namespaces, protocol
 from podlite.runtime.shim.clients import Client
@@ -42,6 +38,7 @@ from podlite.runtime.shim.container import (
     Container,
     Output,
 )
+from podlite.runtime.shim.fork import HOST_PID_NAMESPACE, NEW_PID_NAMESPACE, Forker, Start
 from podlite.runtime.shim.logs import LogWriter
 from podlite.runtime.shim.loop import Loop
 from podlite.runtime.shim.rootfs import new_pts
@@ -54,30 +51,15 @@ if TYPE_CHECKING:
 
 SOCKET = "shim.sock"
 EXITS = "exits"
-NEW_PID_NAMESPACE, HOST_PID_NAMESPACE = -1, -2
 
 # Connections beside the owner's: one more is refused.
 GUESTS = 64
-# Those that are handled here, by way of a descriptor that a forked child shares until it has reset them.
-_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+# How long the last of the children may take to die after SIGKILL before the shim ends without them.
+_LAST_SECONDS = 1.0
 
 
 class _Refused(Exception):
     """A request that cannot be carried out; its text is the answer."""
-
-
-class _Start:
-    """A process between fork and execve: whose request it is, and what it has said so far."""
-
-    __slots__ = ("channel", "client", "failure", "request", "spans", "terminal")
-
-    def __init__(self, client: Client, request: int, channel: socket.socket) -> None:
-        self.client = client
-        self.request = request
-        self.channel = channel
-        self.spans: list[list[Any]] = []
-        self.terminal: list[int] = []
-        self.failure: Message | None = None
 
 
 class _Exec:
@@ -85,7 +67,7 @@ class _Exec:
 
     __slots__ = ("client", "container", "id", "pid", "start", "started")
 
-    def __init__(self, id: str, container: Container, client: Client, pid: int, start: _Start) -> None:
+    def __init__(self, id: str, container: Container, client: Client, pid: int, start: Start) -> None:
         self.id = id
         self.container = container
         self.client = client
@@ -104,12 +86,11 @@ class Shim:
         self.directory = directory
         self.loop = Loop()
         self.namespaces: dict[str, int] = {}
-        self.own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self.forker = Forker()
         self.containers: dict[str, Container] = {}
-        self.starts: dict[int, tuple[_Start, Container]] = {}  # by pid, until execve or exit
+        self.starts: dict[int, tuple[Start, Container]] = {}  # by pid, until execve or exit
         self.execs: dict[int, _Exec] = {}  # by pid
         self.pause_pid = 0
-        self.cgroup_births = True
         self.ending = False
         self.spans: list[list[Any]] = []
         self.listener: socket.socket | None = None
@@ -153,6 +134,26 @@ class Shim:
     def run(self) -> None:
         """Serves until the owner's shutdown, or until everything has ended after a foreground owner vanished."""
         self.loop.run()
+        self._end_children()
+
+    def _end_children(self) -> None:
+        """Nothing that was started here outlives this process, not even dead: a machine's pid 1 reaps what it inherits,
+        that of a container often does not."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
+        for pid in (self.pause_pid, *self.execs):
+            if pid:
+                self._send_signal(pid, signal.SIGKILL, group=True)
+        deadline = time.monotonic() + _LAST_SECONDS
+        while True:
+            try:
+                reaped, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if reaped == 0:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return
+                signal.sigtimedwait((signal.SIGCHLD,), left)
 
     def _watch_children(self) -> None:
         read, write = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -278,7 +279,7 @@ class Shim:
         self.starts[container.pid] = (start, container)
         self.loop.watch(start.channel.fileno(), lambda events: self._start_progress(container.pid))
 
-    def _fork_container(self, client: Client, container: Container, message: Message, fds: list[int]) -> _Start:
+    def _fork_container(self, client: Client, container: Container, message: Message, fds: list[int]) -> Start:
         namespaces = {name: fd for name, fd in self.namespaces.items() if name in message["join"] and name != "pid"}
         if message["seccomp"] >= 0:
             program = fds[message["seccomp"]]
@@ -312,9 +313,9 @@ class Shim:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
             try:
                 namespace = self._pid_namespace(message["pid_namespace"])
-                pid, container.pidfd = self._fork_into(namespace, container.cgroup)
+                pid, container.pidfd = self.forker.fork(namespace, container.cgroup)
                 if pid == 0:
-                    message["cgroups"] = self._cgroup_files(container)
+                    message["cgroups"] = self.forker.cgroup_files(container)
                     init.run_container(message, fds, stdio, namespaces, theirs, container.seccomp)
             except BaseException:
                 ours.close()
@@ -328,7 +329,7 @@ class Shim:
         if container.terminal >= 0:
             container.pump(Output(container.terminal, b"stdout"))
         ours.setblocking(False)
-        return _Start(client, message["id"], ours)
+        return Start(client, message["id"], ours)
 
     def _pid_namespace(self, wanted: str) -> int:
         """What `pid_namespace` of a start means: one of the two constants, or a descriptor to enter."""
@@ -348,71 +349,9 @@ class Shim:
             raise _Refused(f"the target container {wanted} is not running, so its pid namespace cannot be joined")
         return target.pidfd
 
-    def _fork_into(self, pid_namespace: int, cgroup: str) -> tuple[int, int]:
-        """fork(2) whose child begins in another pid namespace and in the v2 cgroup directory `cgroup`.
-
-        Returns (pid, pidfd), and (0, -1) in the child. `pid_namespace` is as `_pid_namespace` says. Where the child
-        cannot be born in the cgroup it joins by writing to cgroup.procs: see `cgroup_files`.
-        """
-        if pid_namespace >= 0:
-            setns(pid_namespace, CLONE_NEWPID)
-        pid = -1
-        # In the child until it has reset its handlers: a signal that somebody in the container sends it meanwhile
-        # would be written where this process looks for its own, and SIGTERM would end the pod.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
-        try:
-            if cgroup and self.cgroup_births:
-                directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                try:
-                    pid, pidfd = fork_into(directory, CLONE_NEWPID if pid_namespace == NEW_PID_NAMESPACE else 0)
-                    return pid, pidfd
-                except OSError as error:
-                    # No clone3 (a container's seccomp filter), or CLONE_INTO_CGROUP (before Linux 5.7).
-                    if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.E2BIG):
-                        raise
-                    self.cgroup_births = False
-                finally:
-                    os.close(directory)
-            if pid_namespace == NEW_PID_NAMESPACE:
-                unshare(CLONE_NEWPID)
-            pid = os.fork()
-            return pid, os.pidfd_open(pid) if pid else -1
-        finally:
-            if pid != 0:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-                if pid_namespace != HOST_PID_NAMESPACE:
-                    setns(self.own_pid_namespace, CLONE_NEWPID)
-
-    def _cgroup_files(self, container: Container) -> list[str]:
-        """What a child writes to in order to join the container's cgroups, beside the one it is born in."""
-        if container.cgroup and not self.cgroup_births:
-            return [*container.cgroups, f"{container.cgroup}/cgroup.procs"]
-        return container.cgroups
-
-    def _listen_to_child(self, start: _Start) -> bool:
-        """Takes in what a child between fork and execve says; True at the end: it has exec'd, or it is dead."""
-        while True:
-            try:
-                received = protocol.receive(start.channel)
-            except BlockingIOError:
-                return False
-            except (OSError, protocol.ProtocolError):
-                # A descriptor too many for this process; the child goes on, and says no more.
-                received = None
-            if received is None:
-                self.loop.forget(start.channel.fileno())
-                start.channel.close()
-                return True
-            message, fds = received
-            start.terminal.extend(fds)
-            if message["m"] == "span":
-                start.spans.append([message["name"], message["start"], message["end"], "container"])
-            elif message["m"] == "failed":
-                start.failure = message
-
     def _start_progress(self, pid: int) -> None:
         start, container = self.starts[pid]
-        if not self._listen_to_child(start):
+        if not start.listen(self.loop):
             return
         del self.starts[pid]
         container.started_ns = time.monotonic_ns()
@@ -455,11 +394,11 @@ class Shim:
         if "user" in self.namespaces:
             flags |= CLONE_NEWUSER
         try:
-            pid, pidfd = self._fork_into(container.pidfd, container.cgroup)
+            pid, pidfd = self.forker.fork(container.pidfd, container.cgroup)
             if pid == 0:
                 init.run_exec(
                     process,
-                    self._cgroup_files(container),
+                    self.forker.cgroup_files(container),
                     container.oom_score_adj,
                     container.pidfd,
                     flags,
@@ -476,13 +415,13 @@ class Shim:
             theirs.close()
         os.close(pidfd)
         ours.setblocking(False)
-        start = _Start(client, message["id"], ours)
+        start = Start(client, message["id"], ours)
         self.execs[pid] = _Exec(message["exec"], container, client, pid, start)
         self.loop.watch(ours.fileno(), lambda events: self._exec_progress(pid))
 
     def _exec_progress(self, pid: int) -> None:
         each = self.execs[pid]
-        if not self._listen_to_child(each.start):
+        if not each.start.listen(self.loop):
             return
         if each.start.failure is not None:
             each.client.send({**each.start.failure, "m": "failed", "id": each.start.request})

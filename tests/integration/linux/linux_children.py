@@ -54,16 +54,6 @@ def in_child(action: Callable[[], Any], *, join: list[str] | None = None) -> Any
     return answer["result"]
 
 
-def children() -> set[int]:
-    """The children of this process, dead ones included. As pid 1 of a container it gets those of others too, so
-    tests compare."""
-    found = set()
-    for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/children") as file:
-            found.update(int(pid) for pid in file.read().split())
-    return found
-
-
 def syscall(number: int, *arguments: int) -> int:
     """The result of a raw system call, or minus the errno."""
     padded = [*arguments, *[0] * (6 - len(arguments))]

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 from cgroup_fixtures import ROOT, cgroups_below
-from linux_children import children, in_child, status_field
+from linux_children import in_child, status_field
 
 from podlite.linux import capabilities, process
 from podlite.linux.cgroups import Cgroups
 from podlite.linux.syscalls import CLONE_NEWPID, capset
+from tests.support.leaks import children
 
 HAS_SYS_RESOURCE = bool(capabilities.held() & capabilities.bit("SYS_RESOURCE"))
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

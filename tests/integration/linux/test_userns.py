@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from linux_children import children, in_child
+from linux_children import in_child
 
 from podlite.linux import mounts
 from podlite.linux.idmap import IdRange, format_map, parse, userns_fd_for
@@ -19,6 +19,7 @@ from podlite.linux.syscalls import (
     setns,
 )
 from podlite.linux.userns import userns_fd
+from tests.support.leaks import children
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
 

@@ -17,12 +17,22 @@ from podlite.cri.errors import (
     NotFoundError,
     StartError,
 )
-from podlite.cri.types import ContainerEventType, ContainerState, LinuxContainerResources, Mount, PodSandboxState
+from podlite.cri.types import (
+    ContainerEventType,
+    ContainerState,
+    LinuxContainerResources,
+    Mount,
+    NamespaceMode,
+    NamespaceOption,
+    PodSandboxState,
+)
+from podlite.linux.process import set_child_subreaper
+from podlite.linux.syscalls import PR_SET_CHILD_SUBREAPER, prctl
 from podlite.runtime import shim_client
 from podlite.runtime.container import stop
 from podlite.runtime.service import Runtime
 from tests.support.containers import container_config, fd_count, finished, read_log, run, sandbox_config, sh, start
-from tests.support.leaks import has_ended, processes_titled
+from tests.support.leaks import children, has_ended, processes_titled
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
@@ -36,7 +46,8 @@ async def test_one_container_from_nothing_to_nothing(runtime: Runtime) -> None:
     status = await runtime.container_status(result.id)
     assert status.state == ContainerState.CONTAINER_EXITED
     assert status.created_at < status.started_at <= status.finished_at
-    directory = runtime.store.sandboxes[id].directory
+    directory, shim = runtime.store.sandboxes[id].directory, runtime.store.sandboxes[id].shim
+    assert shim is not None
     await runtime.stop_pod_sandbox(id)
     assert (await runtime.pod_sandbox_status(id)).state == PodSandboxState.SANDBOX_NOTREADY
     await runtime.remove_pod_sandbox(id)
@@ -44,7 +55,7 @@ async def test_one_container_from_nothing_to_nothing(runtime: Runtime) -> None:
     assert os.listdir(runtime.layout.netns_dir) == []
     assert os.listdir(runtime.layout.containers_dir) == []
     assert await runtime.list_containers() == []
-    assert list(processes_titled(f"podlite: shim {config.metadata.namespace}/")) == []
+    assert has_ended(shim.pid)
 
 
 async def test_calls_are_idempotent_and_errors_have_their_codes(runtime: Runtime) -> None:
@@ -338,6 +349,30 @@ async def test_a_process_that_cannot_be_killed(runtime: Runtime, monkeypatch: py
         os.rmdir(frozen)
     await runtime.remove_pod_sandbox(id)
     assert os.listdir(runtime.layout.pods_dir) == []
+
+
+@pytest.mark.parametrize("pid", [NamespaceMode.CONTAINER, NamespaceMode.POD, NamespaceMode.NODE])
+async def test_nothing_is_left_not_even_dead(runtime: Runtime, pid: NamespaceMode) -> None:
+    """Who inherits orphans is told of none: the pid 1 of a container, where CI runs, often reaps nobody."""
+    set_child_subreaper()
+    try:
+        id = await runtime.run_pod_sandbox(sandbox_config(runtime, pid=pid))
+        script = "trap '' TERM; (setsid sleep 1000 & sleep 1000 &) ; echo ready; sleep 1000"
+        options = NamespaceOption(pid=pid)
+        container = await start(runtime, id, container_config(["/bin/sh", "-c", script], namespace_options=options))
+        await _said(runtime, container, "ready")
+        execs = [
+            await runtime.exec(container, ["/bin/sh", "-c", script], tty=tty, stdin=False, stdout=True, stderr=False)
+            for tty in (False, True)
+        ]
+        before = children()
+        await runtime.remove_pod_sandbox(id)
+        for each in execs:
+            assert await each.wait() == 128 + signal.SIGKILL
+            await each.aclose()
+        assert children() - before == set()
+    finally:
+        prctl(PR_SET_CHILD_SUBREAPER, 0)
 
 
 async def test_many_pods_leave_no_descriptors(runtime: Runtime) -> None:

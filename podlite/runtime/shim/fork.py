@@ -1,0 +1,113 @@
+"""Forking from a shim: into another pid namespace and cgroup, and what the child says until it has exec'd.
+
+Standard library only: the shim runs this.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+from podlite.linux.process import fork_into
+from podlite.linux.syscalls import CLONE_NEWPID, setns, unshare
+from podlite.runtime.shim import protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from typing import Any
+
+    from podlite.runtime.shim.clients import Client
+    from podlite.runtime.shim.container import Container
+    from podlite.runtime.shim.loop import Loop
+    from podlite.runtime.shim.protocol import Message
+
+NEW_PID_NAMESPACE, HOST_PID_NAMESPACE = -1, -2
+
+# Those that the shim handles, by way of a descriptor that a forked child shares until it has reset them.
+_HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+
+
+class Start:
+    """A process between fork and execve: whose request it is, and what it has said so far."""
+
+    __slots__ = ("channel", "client", "failure", "request", "spans", "terminal")
+
+    def __init__(self, client: Client, request: int, channel: socket.socket) -> None:
+        self.client = client
+        self.request = request
+        self.channel = channel
+        self.spans: list[list[Any]] = []
+        self.terminal: list[int] = []
+        self.failure: Message | None = None
+
+    def listen(self, loop: Loop) -> bool:
+        """Takes in what the child says; True at the end: it has exec'd, or it is dead."""
+        while True:
+            try:
+                received = protocol.receive(self.channel)
+            except BlockingIOError:
+                return False
+            except (OSError, protocol.ProtocolError):
+                # A descriptor too many for this process; the child goes on, and says no more.
+                received = None
+            if received is None:
+                loop.forget(self.channel.fileno())
+                self.channel.close()
+                return True
+            message, fds = received
+            self.terminal.extend(fds)
+            if message["m"] == "span":
+                self.spans.append([message["name"], message["start"], message["end"], "container"])
+            elif message["m"] == "failed":
+                self.failure = message
+
+
+class Forker:
+    """fork(2) for a process with one thread, whose children begin elsewhere."""
+
+    def __init__(self) -> None:
+        self._own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._cgroup_births = True
+
+    def fork(self, pid_namespace: int, cgroup: str) -> tuple[int, int]:
+        """Forks a child that begins in another pid namespace and in the v2 cgroup directory `cgroup`.
+
+        Returns (pid, pidfd), and (0, -1) in the child. `pid_namespace` is a descriptor, or one of the two constants.
+        Where the child cannot be born in the cgroup it joins by writing to cgroup.procs: see `cgroup_files`.
+        """
+        if pid_namespace >= 0:
+            setns(pid_namespace, CLONE_NEWPID)
+        pid = -1
+        # In the child until it has reset its handlers: a signal that somebody in the container sends it meanwhile
+        # would be written where this process looks for its own, and SIGTERM would end the pod.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        try:
+            if cgroup and self._cgroup_births:
+                directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                try:
+                    pid, pidfd = fork_into(directory, CLONE_NEWPID if pid_namespace == NEW_PID_NAMESPACE else 0)
+                    return pid, pidfd
+                except OSError as error:
+                    # No clone3 (a container's seccomp filter), or CLONE_INTO_CGROUP (before Linux 5.7).
+                    if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.E2BIG):
+                        raise
+                    self._cgroup_births = False
+                finally:
+                    os.close(directory)
+            if pid_namespace == NEW_PID_NAMESPACE:
+                unshare(CLONE_NEWPID)
+            pid = os.fork()
+            return pid, os.pidfd_open(pid) if pid else -1
+        finally:
+            if pid != 0:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+                if pid_namespace != HOST_PID_NAMESPACE:
+                    setns(self._own_pid_namespace, CLONE_NEWPID)
+
+    def cgroup_files(self, container: Container) -> list[str]:
+        """What a child writes to in order to join the container's cgroups, beside the one it is born in."""
+        if container.cgroup and not self._cgroup_births:
+            return [*container.cgroups, f"{container.cgroup}/cgroup.procs"]
+        return container.cgroups
