@@ -103,13 +103,18 @@ class Pod:
         self.close()
 
 
+# (run directory) → a network; typed loosely, for some tests ask theirs for more than PodNetwork has.
+Make = Callable[[str], Any]
+
+
 class Host:
     """The calling thread's own network namespace. `outside` is None on a host with only `lo`."""
 
-    def __init__(self, run_dir: str, cidrs: tuple[str, ...] = CIDRS) -> None:
+    def __init__(self, run_dir: str, cidrs: tuple[str, ...] = CIDRS, make: Make | None = None) -> None:
         self.run_dir = run_dir
         self.own = os.open(netns.THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
-        self.network = BuiltinNetwork(run_dir, cidrs)
+        self.make = make or (lambda run_dir: BuiltinNetwork(run_dir, cidrs))
+        self.network = self.make(run_dir)
         self.pods: list[Pod] = []
         self.outside: int | None = None
         os.makedirs(f"{run_dir}/netns", exist_ok=True)
@@ -187,10 +192,11 @@ class Host:
 
 
 @contextmanager
-def new_host(run_dir: str, *, uplink: bool, cidrs: tuple[str, ...] = CIDRS) -> Iterator[Host]:
+def new_host(run_dir: str, *, uplink: bool, cidrs: tuple[str, ...] = CIDRS, make: Make | None = None) -> Iterator[Host]:
     """Moves the calling thread into a network namespace that plays the host, for the length of the block.
 
     With an uplink it has up0 with HOST4 and HOST6 and default routes to an outside that knows no way to the pods.
+    `make(run_dir)` makes the network, podlite's own if it is left out.
     """
     before = os.open(netns.THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
     unshare(CLONE_NEWNET)
@@ -210,7 +216,7 @@ def new_host(run_dir: str, *, uplink: bool, cidrs: tuple[str, ...] = CIDRS) -> I
                 ip -6 route add default via {OUTSIDE6}
                 """
             )
-        host = Host(run_dir, cidrs)
+        host = Host(run_dir, cidrs, make)
         host.outside = outside
         try:
             yield host

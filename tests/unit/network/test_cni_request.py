@@ -104,7 +104,7 @@ def test_the_environment() -> None:
         container_id="c1",
         netns="/var/run/netns/blue",
         interface="eth0",
-        args=[("IgnoreUnknown", "1"), ("K8S_POD_NAME", "web")],
+        args=[["IgnoreUnknown", "1"], ["K8S_POD_NAME", "web"]],
     )
     assert {key: value for key, value in made.items() if key.startswith("CNI_")} == {
         "CNI_COMMAND": "ADD",
@@ -130,7 +130,7 @@ def test_the_pods_arguments() -> None:
         mac="02:00:00:00:00:01",
         cgroup_path="/podlite/kubepods/podu1",
     )
-    assert dict(pod_args(request)) == {
+    assert dict(map(tuple, pod_args(request))) == {
         "IgnoreUnknown": "1",
         "K8S_POD_NAMESPACE": "default",
         "K8S_POD_NAME": "web",

@@ -41,7 +41,7 @@ class Attachment(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel
     container_id: str
     interface: str
     netns: str
-    args: list[tuple[str, str]] = []
+    args: list[list[str]] = []
     capabilities: dict[str, Any] = {}
     disable_check: bool = False
     default: bool = False
@@ -68,7 +68,7 @@ class Cached(msgspec.Struct, kw_only=True, omit_defaults=True, rename="camel"):
     if_name: str
     network_name: str
     netns: str = ""
-    cni_args: list[tuple[str, str]] = []
+    cni_args: list[list[str]] = []
     capability_args: dict[str, Any] = {}
     result: dict[str, Any] | None = None
     podlite: Progress = Progress()

@@ -26,7 +26,7 @@ _MAX_UINT32 = 0xFFFFFFFF
 # Plugins run iptables and the like, and the caller may have an environment without the administrator's directories.
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-CniArgs = list[tuple[str, str]]
+CniArgs = list[list[str]]
 Result = dict[str, Any]
 
 
@@ -85,11 +85,11 @@ def environment(
 def pod_args(request: PodNetworkRequest) -> CniArgs:
     """CNI_ARGS as every Kubernetes runtime sets them."""
     return [
-        ("IgnoreUnknown", "1"),
-        ("K8S_POD_NAMESPACE", request.pod_namespace),
-        ("K8S_POD_NAME", request.pod_name),
-        ("K8S_POD_INFRA_CONTAINER_ID", request.sandbox_id),
-        ("K8S_POD_UID", request.pod_uid),
+        ["IgnoreUnknown", "1"],
+        ["K8S_POD_NAMESPACE", request.pod_namespace],
+        ["K8S_POD_NAME", request.pod_name],
+        ["K8S_POD_INFRA_CONTAINER_ID", request.sandbox_id],
+        ["K8S_POD_UID", request.pod_uid],
     ]
 
 
