@@ -1,4 +1,4 @@
-"""podlite image: loads, lists, inspects and removes images."""
+"""podlite image: pulls, loads, lists, inspects and removes images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from podlite.cli import options, terminal
+from podlite.cli import image_pull, options, terminal
 from podlite.cli.table import format_table, human_size
 from podlite.errors import PodliteError, UsageError
 
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
         )
 
+    image_pull.add_arguments(command("pull", "fetch images from their registries"))
     load = command("load", "load images from an archive of docker save, an OCI archive or an OCI layout directory")
     load.add_argument("source", metavar="FILE|DIR|-", help="- is standard input")
     load.add_argument("--name", metavar="NAME", default="", help="for an image that has no name of its own")
@@ -58,7 +59,7 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     from podlite.runtime.image.store import ImageStore
 
     store = ImageStore(f"{os.path.abspath(arguments.state_dir)}/images")
-    if arguments.image_command in ("load", "rm", "prune"):
+    if arguments.image_command in ("pull", "load", "rm", "prune"):
         options.reap_orphans(arguments)
     return _COMMANDS[arguments.image_command](store, arguments)
 
@@ -215,4 +216,4 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-_COMMANDS = {"load": _load, "ls": _ls, "inspect": _inspect, "rm": _rm, "prune": _prune}
+_COMMANDS = {"pull": image_pull.pull_images, "load": _load, "ls": _ls, "inspect": _inspect, "rm": _rm, "prune": _prune}

@@ -27,7 +27,7 @@ VERBS = {
     "nsenter": Verb("podlite.cli.nsenter", "run a command of the host in a pod's namespaces", _PODS, 125),
     "inspect": Verb("podlite.cli.inspect", "print a pod with its status, as JSON or YAML", _PODS),
     "rm": Verb("podlite.cli.rm", "end pods and remove them", _PODS),
-    "image": Verb("podlite.cli.image", "load, list, inspect and remove images", _MACHINE),
+    "image": Verb("podlite.cli.image", "pull, load, list, inspect and remove images", _MACHINE),
     "prune": Verb("podlite.cli.prune", "remove what ended and killed podlites left behind", _MACHINE),
     "check": Verb("podlite.cli.check", "say what this machine can and cannot do", _MACHINE),
 }

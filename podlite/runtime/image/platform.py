@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from podlite.errors import UsageError
+
 # uname -m → (architecture, variant)
 _MACHINES = {
     "x86_64": ("amd64", ""),
@@ -80,6 +82,24 @@ def machine_platforms(machine: str = "", cpuinfo: str | None = None) -> list[Pla
     if architecture == "arm":
         return _arm(variant)
     return [Platform("linux", architecture, variant)]
+
+
+def parse_platform(text: str) -> list[Platform]:
+    """What `os/architecture[/variant]`, or an architecture alone, asks for: itself, and what also runs on it.
+
+    Raises UsageError.
+    """
+    parts = text.split("/")
+    if len(parts) > 3 or not all(part and part.replace("_", "").replace("-", "").isalnum() for part in parts):
+        raise UsageError(f"{text!r} is not a platform", hint="one reads linux/arm64 or linux/arm/v7")
+    wanted = normalise_platform(*(("linux", *parts) if len(parts) == 1 else parts))
+    if wanted.os == "linux" and wanted.architecture == "arm" and wanted.variant in ("v5", "v6", "v7", "v8"):
+        return _arm(wanted.variant)
+    if wanted.architecture != "amd64" or wanted.variant not in ("v2", "v3", "v4"):
+        return [wanted]
+    # x86-64 psABI: a level has all that those below it have.
+    lower = [Platform(wanted.os, "amd64", f"v{level}") for level in range(int(wanted.variant[1:]) - 1, 1, -1)]
+    return [wanted, *lower, Platform(wanted.os, "amd64")]
 
 
 def rank(platform: Platform, supported: list[Platform]) -> int | None:
