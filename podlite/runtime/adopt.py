@@ -300,7 +300,8 @@ def _containers(runtime: Runtime, sandbox: Sandbox, entries: list[Entry], states
 
 def _describe(runtime: Runtime, container: Container, recorded: _Recorded) -> None:
     config = container.config
-    container.image_id = container.image_ref = recorded.image.get("image_id", "")
+    container.image_id = recorded.image.get("image_id", "")
+    container.image_ref = recorded.image.get("image_ref", container.image_id)
     if "user" in recorded.image:
         container.user = msgspec.convert(recorded.image["user"], LinuxContainerUser)
     container.home = recorded.image.get("home", "/")

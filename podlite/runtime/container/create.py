@@ -22,6 +22,7 @@ from podlite.linux.devices import ALLOW_ALL, DEFAULT_RULES, DeviceRule, rule_for
 from podlite.linux.fs import remove_tree
 from podlite.runtime.container.process import security_context
 from podlite.runtime.image.merged import MergedTree
+from podlite.runtime.image.reference import digest_reference
 from podlite.runtime.image.rootfs import RootfsDescription, describe_rootfs, resolve_user
 from podlite.runtime.names import new_id
 from podlite.runtime.store import Container, Sandbox
@@ -29,6 +30,8 @@ from podlite.runtime.undo import Undo
 from podlite.steps import step
 
 if TYPE_CHECKING:
+    from podlite.cri.types import ImageSpec
+    from podlite.runtime.image.record import ImageRecord
     from podlite.runtime.service import Runtime
 
 
@@ -95,12 +98,21 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
         image = runtime.image_store.acquire(config.image.image, container.id)
         if image is None:
             raise NotFoundError(f"image {config.image.image} of container {config.metadata.name} is not in the store")
-        container.image_id = container.image_ref = image.id
+        container.image_id = image.id
+        container.image_ref = _image_ref(runtime, config.image, image)
         container.image = image.config
         container.stop_signal = config.stop_signal or image.config.stop_signal or "SIGTERM"
         rootfs = describe_rootfs(runtime.image_store, image)
         _resolve_user(container, rootfs)
-        journal.append({"image": container.id, "image_id": image.id, "user": container.user, "home": container.home})
+        journal.append(
+            {
+                "image": container.id,
+                "image_id": image.id,
+                "image_ref": container.image_ref,
+                "user": container.user,
+                "home": container.home,
+            }
+        )
         prepared = Prepared(rootfs, writable)
         if any(mount.image is not None for mount in config.mounts):
             from podlite.runtime.container import image_volumes
@@ -116,6 +128,14 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
         return prepared
     finally:
         journal.close()
+
+
+def _image_ref(runtime: Runtime, asked_for: ImageSpec, image: ImageRecord) -> str:
+    """As containerd reports an image in use: by its digest in the registry, or by its id where it came from none."""
+    if image.fingerprint:
+        return image.id  # made here; the hot path reads no names
+    names = runtime.image_store.names_of(image)
+    return digest_reference(names, asked_for.user_specified_image or asked_for.image) or image.id
 
 
 def _resolve_user(container: Container, rootfs: RootfsDescription) -> None:

@@ -103,6 +103,17 @@ def apply_default_tag(image: str) -> str:
     return image if parsed.tag or parsed.digest else f"{image}:{DEFAULT_TAG}"
 
 
+def digest_reference(names: list[str], asked_for: str) -> str:
+    """By which of its names an image in use is told from all others: one by digest, of the repository that was asked
+    for if there is such; empty for an image that came from no registry. Pure."""
+    by_digest = [name for name in names if "@" in name]
+    try:
+        wanted = f"{parse_reference(asked_for).repository}@"
+    except InvalidReferenceError:
+        wanted = ""
+    return next((name for name in by_digest if wanted and name.startswith(wanted)), by_digest[0] if by_digest else "")
+
+
 def is_hex_id(text: str) -> bool:
     """Whether `text` is a full image id without its algorithm: 64 lower-case hexadecimal digits."""
     return len(text) == 64 and not text.strip(_HEX)

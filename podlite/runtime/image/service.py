@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 class StoreImageService:
     """Implements `podlite.cri.services.ImageService`. A cancelled call ends when its thread has finished.
 
+    `certs_dirs` are where hosts.toml is looked for, by default in /etc (podlite.runtime.image.registry.hosts).
+
     The embedded image is listed and found always. Methods raise ImageError.
     """
 
-    def __init__(self, store: ImageStore) -> None:
+    def __init__(self, store: ImageStore, *, certs_dirs: tuple[str, ...] = ()) -> None:
         self.store = store
+        self._certs_dirs = certs_dirs
 
     async def list_images(self, filter: ImageSpec | None = None) -> list[Image]:
         """All images, the newest first, or the one that `filter.image` stands for."""
@@ -78,10 +81,11 @@ class StoreImageService:
 
     async def _pull(self, name: str, auth: AuthConfig | None) -> str:
         from podlite.runtime.image.registry.failure import REGISTRY_UNAVAILABLE
+        from podlite.runtime.image.registry.hosts import CERTS_DIRS
         from podlite.runtime.image.registry.pull import pull
 
         try:
-            return (await pull(self.store, name, auth)).id
+            return (await pull(self.store, name, auth, certs_dirs=self._certs_dirs or CERTS_DIRS)).id
         except ImageError as error:
             if error.reason == REGISTRY_UNAVAILABLE:
                 message = f"{REGISTRY_UNAVAILABLE}: {error.message}"

@@ -75,8 +75,7 @@ class StoreWriter:
         with storing(self._layout.root, "preparing to add an image"), FileLock(self._layout.lock, shared=True):
             self._lease.layers.extend(layers)
             self._lease.blobs.extend(blobs)
-            raw = msgspec.json.encode(self._lease)
-            replace_file(f"{self.directory}/lease.json", raw, scratch=f"{self.directory}/lease.new", durable=False)
+            self._write_lease()
 
     def add_blob(self, raw: bytes, digest: str) -> None:
         """Keeps a small blob whose digest the caller has verified; it must be protected. Durable with the commit."""
@@ -149,7 +148,7 @@ class StoreWriter:
 
         A name that another image had goes over to the new one; an image that loses its last tag that way is
         removed, digests notwithstanding. An image that is there already gains the names. Layers and blobs
-        must have been added.
+        must have been added. What else the writer protected is protected no more.
         """
         layout = self._layout
         with storing(layout.root, "adding the image to the index"):
@@ -171,8 +170,15 @@ class StoreWriter:
                 for image in displaced - tagged:
                     drop_image(index, image, pinned=image in pinned)
                 write_index(layout, index)
+                # What the images do not refer to, such as the archives of their layers, has served its purpose.
+                self._lease = Lease()
+                self._write_lease()
                 sweep(layout, index)
             empty_trash(layout)
+
+    def _write_lease(self) -> None:
+        raw = msgspec.json.encode(self._lease)
+        replace_file(f"{self.directory}/lease.json", raw, scratch=f"{self.directory}/lease.new", durable=False)
 
     def _write_record(self, record: ImageRecord) -> None:
         layout = self._layout

@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
     Headers = list[tuple[str, str]]
 
+# What a connection may end in: not all that TLS says is wrapped by httpx.
+_BROKEN = (httpx.HTTPError, OSError)
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _REDIRECTS_MAX = 10
+# A plain server may wait for the end of a line in what is the beginning of TLS.
+_LOOPBACK_SECONDS = 3.0
 _MAX_ERROR = 64 << 10
 _MAX_TOKEN = 1 << 20
 
@@ -70,7 +74,7 @@ class Transport:
         try:
             try:
                 yield response
-            except httpx.HTTPError as error:
+            except _BROKEN as error:
                 raise self._failed(error) from error
         finally:
             await response.aclose()
@@ -155,8 +159,9 @@ class Transport:
         try:
             request = client.build_request(method, url, headers=headers, content=body or None)
             return await client.send(request, stream=True)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        except (*_BROKEN, httpx.InvalidURL, ValueError) as error:
             if self.endpoint.plain_fallback and self._base.startswith("https:") and _speaks_no_tls(error):
+                # As docker and containerd do, on loopback only.
                 self._base = self._base.replace("https:", "http:", 1)
                 return await self._send(method, url.replace("https:", "http:", 1), headers, body)
             raise self._failed(error) from error
@@ -167,7 +172,7 @@ class Transport:
             if response.status_code in TRANSIENT:
                 raise await self.failure_of(response, "token")
             return response.status_code, await self.read(response, _MAX_TOKEN, "the answer to a request for a token")
-        except httpx.HTTPError as error:
+        except _BROKEN as error:
             raise self._failed(error) from error
         finally:
             await response.aclose()
@@ -175,6 +180,8 @@ class Transport:
     def _open(self) -> httpx.AsyncClient:
         policy = self._policy
         connect = self.endpoint.dial_timeout or policy.connect
+        if self.endpoint.plain_fallback:
+            connect = min(connect, _LOOPBACK_SECONDS)
         self._client = httpx.AsyncClient(
             verify=self._tls() if self._base.startswith("https:") else False,
             timeout=httpx.Timeout(policy.stall, connect=connect, pool=None),
@@ -238,7 +245,7 @@ class Transport:
             errors = msgspec.json.decode(raw).get("errors") or []
             first = errors[0]
             text = str(first.get("message") or first.get("code") or "")
-        except (RegistryFailure, httpx.HTTPError, msgspec.DecodeError, AttributeError, LookupError, TypeError):
+        except (RegistryFailure, *_BROKEN, msgspec.DecodeError, AttributeError, LookupError, TypeError):
             return ""
         except (UnicodeDecodeError, RecursionError):
             return ""
@@ -261,6 +268,8 @@ def _cause(error: BaseException, kind: type[BaseException]) -> BaseException | N
 
 
 def _speaks_no_tls(error: Exception) -> bool:
+    if isinstance(error, httpx.ConnectTimeout):
+        return True
     text = str(_cause(error, ssl.SSLError) or "")
     return any(
         each in text for each in ("WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
