@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import socket
 
 # The verbs that run pods themselves.
-_SPAWNING = frozenset(("run",))
+_SPAWNING = frozenset(("run", "agent"))
 
 
 def main() -> int:

@@ -21,6 +21,7 @@ from podlite.linux.cgroups import CgroupError, Cgroups
 from podlite.runtime.image.store import ImageStore
 from podlite.runtime.journal import FILE as RECORD
 from podlite.runtime.locks import FileLock
+from podlite.runtime.network.none import HostNetwork, NoneNetwork
 from podlite.runtime.reaper import Reaper
 from podlite.runtime.sandbox.run import LOCK as SANDBOX_LOCK
 
@@ -40,7 +41,9 @@ def reap_orphans(
     *,
     only: Collection[str] | None = None,
 ) -> list[str]:
-    """Tears down every pod without an owner but the kept ones; returns them as `namespace/name`. Problems are logged.
+    """Tears down every pod without an owner; returns them as `namespace/name`. Problems are logged.
+
+    Left alone are kept pods, and those that wait for an agent to adopt them.
 
     With `only`, the pods with these UIDs and no others, kept or not; those that have an owner stay all the same.
     `networks` and `cgroups` are the caller's, if it has them open already.
@@ -70,6 +73,18 @@ def reap_orphans(
 def orphans(options: NodeOptions) -> list[str]:
     """The UIDs of the pods that `reap_orphans` would tear down, unless a shim turns out to live on."""
     return [uid for uid in _uids(options) if not _is_kept(options, uid) and not _is_held(options, uid)]
+
+
+def reap_half_made(options: NodeOptions, network: PodNetwork, cgroups: Cgroups | None) -> list[str]:
+    """For who adopts pods: tears down the sandboxes of theirs that could not be adopted, for their making was cut
+    short. The pods stay as they are. Those whose shim lives are left alone. Returns what `Reaper.reap` does.
+    """
+    uids = {uid for uid in _uids(options) if read_holder(f"{options.layout.pods_dir}/{uid}")[0].stay}
+    if not uids:
+        return []
+    store = ImageStore(options.layout.images_dir)
+    networks = {network.name: network, "host": HostNetwork(), "none": NoneNetwork()}
+    return Reaper(options.layout, networks.get, store, cgroups, _log_problem).reap(uids)
 
 
 def clean_up_pod(options: NodeOptions, uid: str, pod: Pod | None, cgroups: Cgroups | None) -> None:
@@ -111,7 +126,9 @@ def _uids(options: NodeOptions) -> list[str]:
 
 
 def _is_kept(options: NodeOptions, uid: str) -> bool:
-    return os.path.exists(f"{options.layout.pods_dir}/{uid}/{KEPT}")
+    """Whether a pod without an owner is to be left alone."""
+    directory = f"{options.layout.pods_dir}/{uid}"
+    return os.path.exists(f"{directory}/{KEPT}") or read_holder(directory)[0].stay
 
 
 def _is_held(options: NodeOptions, uid: str) -> bool:

@@ -145,6 +145,11 @@ class Removal:
     def _remove(self, found: WrittenPod) -> None:
         from podlite.agent.orphans import reap_orphans
 
+        try:
+            with Visit(found) as shim:
+                shim.ask({"m": "shutdown"})  # one that waits for an agent would wait on
+        except NoShimError:
+            pass
         reap_orphans(self._options, only=[found.pod.metadata.uid])
         if os.path.exists(f"{found.directory}/pod.json"):
             self._fail(PodliteError(f"pod {pods.full_name(found.pod)} cannot be removed; the log above says why"))

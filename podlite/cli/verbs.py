@@ -21,6 +21,7 @@ VERBS = {
     "run": Verb(
         "podlite.cli.run", "run pods from manifests, or from an image, and follow them to their end", _PODS, 125
     ),
+    "agent": Verb("podlite.cli.agent", "run pods that outlive podlite, from manifests and from its API", _PODS, 125),
     "ps": Verb("podlite.cli.ps", "list the pods that podlite runs on this machine", _PODS),
     "logs": Verb("podlite.cli.logs", "print or follow the output of a container", _PODS),
     "exec": Verb("podlite.cli.exec", "run a command in a container", _PODS, 125),

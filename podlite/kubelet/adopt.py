@@ -13,12 +13,13 @@ from podlite import log
 from podlite.kubelet import labels
 from podlite.kubelet.phase import TERMINAL
 from podlite.kubelet.worker_states import WorkerState
-from podlite.kubelet.written_pods import read_pods
+from podlite.kubelet.written_pods import find_pods
 
 if TYPE_CHECKING:
     from podlite.api.pod import Pod
     from podlite.kubelet.kubelet import Kubelet
     from podlite.kubelet.pod_status import RuntimePodStatus
+    from podlite.kubelet.written_pods import WrittenPod
 
 
 def adopted_state(pod: Pod, runtime: RuntimePodStatus) -> WorkerState:
@@ -34,20 +35,35 @@ def adopted_state(pod: Pod, runtime: RuntimePodStatus) -> WorkerState:
 
 
 async def adopt_all(kubelet: Kubelet) -> list[Pod]:
-    """Adopts every pod that has a file in the run directory and a sandbox in the kubelet's runtime; returns them.
+    """Adopts every pod that is written down in the run directory, and whose it is allowed to be; returns them.
 
-    Sandboxes without a file are left alone, and logged. Raises CRIError.
+    These are pods whose process is gone and that were to stay, and those with a sandbox in the kubelet's runtime;
+    without a sandbox they begin anew. Sandboxes without a file are left alone, and logged. Raises CRIError.
     """
     sandboxes = await kubelet.runtime.list_pod_sandbox()
     uids = {each.metadata.uid for each in sandboxes}
     known = {each.metadata.uid for each in kubelet.pods()}
-    found = await to_thread.run_sync(read_pods, kubelet.config.run_dir)
+    written = await to_thread.run_sync(_written, kubelet.config.run_dir)
+    found = [
+        each
+        for each in written
+        if each.pod.metadata.uid not in known
+        and (each.pod.metadata.uid in uids or (each.holder.stay and not each.held and not each.kept))
+    ]
+    missed = await kubelet.hold_pods([each.pod.metadata.uid for each in found])
     adopted = []
-    for pod in found:
-        uid = pod.metadata.uid
-        if uid in uids and uid not in known:
-            adopted.append(await kubelet.adopt_pod(pod))
-            log.info("pod adopted", pod=labels.pod_name(pod), uid=uid)
-    for uid in uids - known - {each.metadata.uid for each in found}:
+    for each in found:
+        if each.pod.metadata.uid not in missed:
+            adopted.append(await kubelet.adopt_pod(each.pod))
+            log.info("pod adopted", pod=labels.pod_name(each.pod), uid=each.pod.metadata.uid)
+    for uid in uids - known - {each.pod.metadata.uid for each in written}:
         log.warning("a sandbox belongs to no pod that is known", uid=uid)
     return adopted
+
+
+def _written(run_dir: str) -> list[WrittenPod]:
+    """Blocking."""
+    try:
+        return find_pods(run_dir)
+    except OSError:
+        return []

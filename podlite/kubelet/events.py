@@ -132,6 +132,9 @@ class EventRecorder:
         """The events, of one object if its UID is given; the one that happened last comes last."""
         return [each for each in self._events.values() if uid is None or each.involved_object.uid == uid]
 
+    def __len__(self) -> int:
+        return len(self._events)
+
     def watch(self) -> Subscription[Event]:
         """Events from now on, each time they happen; of one that happens faster than it is read, the newest count."""
         return self._changes.subscribe()

@@ -88,14 +88,16 @@ class Kubelet:
         clock: Clock | None = None,
         credentials: Credentials | None = None,
         cgroups: PodCgroups | None = None,
+        first_version: int = 0,
     ) -> None:
+        """`first_version` is what resource versions begin after: those of a predecessor must not come again."""
         self.config = config or KubeletConfig()
         self.runtime = runtime
         self.images = images
         self.clock: Clock = clock or SystemClock()
         self.objects = Objects()
         self.recorder = EventRecorder(self.clock, self.config.node_name)
-        self._statuses = StatusManager(self.clock, self._changed)
+        self._statuses = StatusManager(self.clock, self._changed, first_version=first_version)
         self._cgroups = cgroups or PodCgroups(self.config)
         self._credentials = credentials
         self._adding: set[str] = set()
@@ -234,6 +236,10 @@ class Kubelet:
             record.grace = pod.metadata.deletion_grace_period_seconds
         return self.pod(uid)
 
+    async def hold_pods(self, uids: Iterable[str]) -> list[str]:
+        """Makes pods that another podlite has written down this one's; returns whose could not be had."""
+        return await to_thread.run_sync(self._pod_json.hold, list(uids))
+
     async def update_pod(self, pod: Pod) -> Pod:
         """Replaces what is wanted of a pod: an image, labels, ephemeral containers, the deadline.
 
@@ -318,6 +324,10 @@ class Kubelet:
             raise PodNotFound(f"there is no pod with the UID {uid}")
         return found
 
+    def has_pod(self, uid: str) -> bool:
+        """Whether the pod is one of this kubelet's, however far on its way in or out."""
+        return uid in self._adding or self._workers.get(uid) is not None
+
     def find(self, namespace: str, name: str) -> Pod | None:
         """The pod with that name."""
         for each in self._workers:
@@ -336,6 +346,11 @@ class Kubelet:
         for pod in self.pods() if initial else ():
             subscription.put(pod.metadata.uid, PodChange("ADDED", pod))
         return subscription
+
+    @property
+    def resource_version(self) -> int:
+        """The version of the last change of any pod: a watch that begins here misses nothing."""
+        return self._statuses.newest_version
 
     def events(self, uid: str | None = None) -> list[Event]:
         """What happened, to one pod if its UID is given; the latest comes last."""

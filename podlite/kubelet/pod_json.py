@@ -20,6 +20,8 @@ from podlite.kubelet.paths import pod_record_dir
 from podlite.kubelet.written_pods import NAME, remove_files, take, write_pod
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from anyio.abc import TaskGroup
 
     from podlite.api.pod import Pod
@@ -62,6 +64,20 @@ class PodJson:
         pod = self._dirty.pop(uid, None)
         if pod is not None:
             self._write([pod])
+
+    def hold(self, uids: Iterable[str]) -> list[str]:
+        """Takes the locks of pods that are written down already; returns whose could not be had. Blocking."""
+        missed = []
+        for uid in uids:
+            with self._lock:
+                if uid in self._held:
+                    continue
+                try:
+                    self._held[uid] = take(pod_record_dir(self._config, uid), self._config)
+                except OSError as error:
+                    log.warning("a pod's lock cannot be taken", uid=uid, why=error.strerror or "")
+                    missed.append(uid)
+        return missed
 
     def remove(self, uid: str) -> None:
         """Removes a pod's files, and its directory if nothing else is in it; nothing is written from then on.

@@ -52,12 +52,14 @@ class _Record:
 class StatusManager:
     """The statuses of this kubelet's pods. `on_change` is called with every pod that is shown anew, at once."""
 
-    def __init__(self, clock: Clock, on_change: Callable[[PodChange], None] | None = None) -> None:
+    def __init__(
+        self, clock: Clock, on_change: Callable[[PodChange], None] | None = None, *, first_version: int = 0
+    ) -> None:
         self._clock = clock
         self._records: dict[str, _Record] = {}
         self._changes: Broadcast[PodChange] = Broadcast(_merge)
         self._on_change = on_change
-        self._version = 0
+        self._version = first_version
 
     def add(self, pod: Pod) -> None:
         """Knows the pod from now on, with the status it came with; watchers hear of it with its first status."""
@@ -76,6 +78,11 @@ class StatusManager:
         """The status to compute with, or None for a pod that is not known."""
         record = self._records.get(uid)
         return record.status if record else None
+
+    @property
+    def newest_version(self) -> int:
+        """That of the last change of any pod."""
+        return self._version
 
     def version(self, uid: str) -> int:
         """Grows with every change that is shown."""

@@ -35,6 +35,7 @@ class KubeletConfig(msgspec.Struct, kw_only=True, frozen=True):
     log_dir: str = "/var/log/pods"
     cgroup_root: str = "/podlite"
     keep_logs: bool = False  # whether a deleted pod's logs stay
+    pods_stay: bool = False  # whether pods outlive this process, for another one to adopt
 
     cluster_dns: tuple[str, ...] = ()
     cluster_domain: str = "cluster.local"

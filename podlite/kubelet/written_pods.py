@@ -29,9 +29,13 @@ KEPT = "pod.kept"
 
 
 class Holder(msgspec.Struct):
-    """What `pod.lock` says: the process that runs the pod, or did, and its directories."""
+    """What `pod.lock` says: the process that runs the pod, or did, and its directories.
+
+    `stay`: the pod outlives that process, and waits for another one that adopts it.
+    """
 
     pid: int = 0
+    stay: bool = False
     state_dir: str = ""
     log_dir: str = ""
     cgroup_root: str = ""
@@ -48,13 +52,13 @@ class WrittenPod(msgspec.Struct):
 
     @property
     def orphaned(self) -> bool:
-        """Whether the process that ran it was killed."""
-        return not self.held and not self.kept
+        """Whether the process that ran it was killed, and nobody is to adopt it."""
+        return not self.held and not self.kept and not self.holder.stay
 
 
 def take(directory: str, config: KubeletConfig) -> int:
     """Makes the pod's directory, locks it, and writes down who did; returns the lock's descriptor. Raises OSError."""
-    holder = Holder(os.getpid(), config.state_dir, config.log_dir, config.cgroup_root)
+    holder = Holder(os.getpid(), config.pods_stay, config.state_dir, config.log_dir, config.cgroup_root)
     while True:
         os.makedirs(directory, mode=0o711, exist_ok=True)
         try:

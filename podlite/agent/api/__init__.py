@@ -1,0 +1,1 @@
+"""The agent's API: Kubernetes-shaped, over HTTP on a Unix socket."""
