@@ -42,7 +42,7 @@ LOCK = "agent.lock"
 class AgentOptions(msgspec.Struct, kw_only=True):
     """What a user can say about the agent. `check_seconds` is how often manifests are read again without a change."""
 
-    node: NodeOptions = NodeOptions()
+    node: NodeOptions = msgspec.field(default_factory=NodeOptions)
     manifest_dirs: tuple[str, ...] = ()
     manifest_urls: tuple[str, ...] = ()
     check_seconds: float = CHECK_SECONDS
@@ -105,7 +105,7 @@ class Agent:
 
     async def run(self) -> None:
         """Until a signal comes."""
-        from podlite.agent.api.server import ApiServer
+        from podlite.agent.api.server import serve_api
 
         began = time.monotonic()
         self._node.runtime.on_deletion_requested = self._deletion_requested
@@ -114,8 +114,7 @@ class Agent:
             for source in self._sources:
                 await source.read()
             await self.controller.reconcile()
-            api = ApiServer(self._node, self.controller, self._options.socket_path)
-            async with api:
+            async with serve_api(self._node, self.controller, self._options.socket_path):
                 for source in self._sources:
                     self._tasks.start_soon(source.run)
                 self._tasks.start_soon(self.controller.follow_changes)

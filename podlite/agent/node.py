@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-<<<<<<< HEAD
-=======
-import socket
 import time
->>>>>>> c003ee8 (wip)
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -27,25 +23,18 @@ from podlite.runtime.service import Runtime
 if TYPE_CHECKING:
     from podlite.runtime.spawner import Launched
 
-<<<<<<< HEAD
 # A plugin of CNI's takes tens of milliseconds, in which its thread does nothing else.
 CNI_THREADS = 4
-=======
-NETWORKS = ("builtin", "none", "host")
+# What was told but not written down before a kill is a matter of milliseconds, and so of few changes.
 _UNWRITTEN = 10_000
->>>>>>> c003ee8 (wip)
 
 
 class NodeOptions(msgspec.Struct, kw_only=True):
     """What a user can say about the machine's podlite.
 
-<<<<<<< HEAD
     `network` is the network of pods that ask for none by annotation. `many` is for programs that run a great many
-    pods; `pods_survive` for those whose pods outlive them.
-=======
-    `many` is for programs that run a great many pods. With `pods_survive` leaving does not end the pods; with
-    `adoptable` they run on whatever becomes of the program, and the next one with the same directories adopts them.
->>>>>>> c003ee8 (wip)
+    pods. With `pods_survive` leaving does not end the pods; with `adoptable` they run on whatever becomes of the
+    program, and the next one with the same directories adopts them.
     """
 
     layout: Layout = Layout()
@@ -91,24 +80,11 @@ async def open_node(options: NodeOptions, launched: Launched | None = None) -> A
         first_version = 0
         if options.adoptable:
             await runtime.adopt()
-            first_version = await to_thread.run_sync(_prepare_adoption, options, network, runtime)
+            first_version = await to_thread.run_sync(_prepare_adoption, options, networks, runtime)
         if has_records(options.layout):
             from podlite.agent.orphans import reap_orphans
 
-<<<<<<< HEAD
             await to_thread.run_sync(reap_orphans, options, networks, runtime.cgroups)
-        async with Kubelet(runtime, runtime.images, kubelet_config(options)) as kubelet:
-            yield Node(options, runtime, kubelet)
-
-
-def make_networks(options: NodeOptions) -> Networks:
-    """The networks that pods can have. Raises UsageError, PodliteError."""
-    if options.network not in NAMES:
-        raise UsageError(f"there is no network {options.network!r}: it is one of {', '.join(NAMES)}")
-    wishes = NetworkOptions(options.pod_cidrs, options.cni_conf_dir, options.cni_bin_dirs)
-    return Networks(options.network, options.layout, wishes)
-=======
-            await to_thread.run_sync(reap_orphans, options, network, runtime.cgroups)
         kubelet = Kubelet(runtime, runtime.images, kubelet_config(options), first_version=first_version)
         async with kubelet:
             if options.adoptable:
@@ -118,31 +94,22 @@ def make_networks(options: NodeOptions) -> Networks:
             yield Node(options, runtime, kubelet)
 
 
-def _prepare_adoption(options: NodeOptions, network: PodNetwork, runtime: Runtime) -> int:
+def _prepare_adoption(options: NodeOptions, networks: Networks, runtime: Runtime) -> int:
     """Clears away what cannot be adopted; returns a resource version beyond all that pods have had. Blocking."""
     from podlite.agent.orphans import reap_half_made
     from podlite.kubelet.written_pods import read_pods
 
-    reap_half_made(options, network, runtime.cgroups)
-    # What was told but not written down before a kill is a matter of milliseconds, and so of few changes.
+    reap_half_made(options, networks, runtime.cgroups)
     written = [int(pod.metadata.resource_version or 0) for pod in read_pods(options.layout.run_dir)]
     return max([int(time.time() * 1000), *(each + _UNWRITTEN for each in written)])
 
 
-def make_network(name: str, options: NodeOptions) -> PodNetwork:
-    """setupPodNetwork's implementation of that name. Raises UsageError."""
-    if name == "builtin":
-        from podlite.runtime.network.builtin import BuiltinNetwork
-
-        return BuiltinNetwork(options.layout.run_dir, options.pod_cidrs)
-    from podlite.runtime.network.none import HostNetwork, NoneNetwork
-
-    if name == "none":
-        return NoneNetwork()
-    if name == "host":
-        return HostNetwork()
-    raise UsageError(f"there is no network {name!r}: it is one of {', '.join(NETWORKS)}")
->>>>>>> c003ee8 (wip)
+def make_networks(options: NodeOptions) -> Networks:
+    """The networks that pods can have. Raises UsageError, PodliteError."""
+    if options.network not in NAMES:
+        raise UsageError(f"there is no network {options.network!r}: it is one of {', '.join(NAMES)}")
+    wishes = NetworkOptions(options.pod_cidrs, options.cni_conf_dir, options.cni_bin_dirs)
+    return Networks(options.network, options.layout, wishes)
 
 
 def has_records(layout: Layout) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import structs
@@ -21,7 +22,6 @@ from podlite.linux.cgroups import CgroupError, Cgroups
 from podlite.runtime.image.store import ImageStore
 from podlite.runtime.journal import FILE as RECORD
 from podlite.runtime.locks import FileLock
-from podlite.runtime.network.none import HostNetwork, NoneNetwork
 from podlite.runtime.reaper import Reaper
 from podlite.runtime.sandbox.run import LOCK as SANDBOX_LOCK
 
@@ -49,13 +49,7 @@ def reap_orphans(
     `networks` and `cgroups` are the caller's, if it has them open already.
     """
     used_networks = networks or make_networks(options)
-
-    def named(name: str) -> PodNetwork | None:
-        try:
-            return used_networks.named(name)
-        except PodliteError:
-            return None
-
+    named = partial(_named, used_networks)
     reaped: list[str] = []
     for layout, uids in _by_layout(options, only).items():
         here = structs.replace(options, layout=layout)
@@ -75,7 +69,14 @@ def orphans(options: NodeOptions) -> list[str]:
     return [uid for uid in _uids(options) if not _is_kept(options, uid) and not _is_held(options, uid)]
 
 
-def reap_half_made(options: NodeOptions, network: PodNetwork, cgroups: Cgroups | None) -> list[str]:
+def _named(networks: Networks, name: str) -> PodNetwork | None:
+    try:
+        return networks.named(name)
+    except PodliteError:
+        return None
+
+
+def reap_half_made(options: NodeOptions, networks: Networks, cgroups: Cgroups | None) -> list[str]:
     """For who adopts pods: tears down the sandboxes of theirs that could not be adopted, for their making was cut
     short. The pods stay as they are. Those whose shim lives are left alone. Returns what `Reaper.reap` does.
     """
@@ -83,8 +84,7 @@ def reap_half_made(options: NodeOptions, network: PodNetwork, cgroups: Cgroups |
     if not uids:
         return []
     store = ImageStore(options.layout.images_dir)
-    networks = {network.name: network, "host": HostNetwork(), "none": NoneNetwork()}
-    return Reaper(options.layout, networks.get, store, cgroups, _log_problem).reap(uids)
+    return Reaper(options.layout, partial(_named, networks), store, cgroups, _log_problem).reap(uids)
 
 
 def clean_up_pod(options: NodeOptions, uid: str, pod: Pod | None, cgroups: Cgroups | None) -> None:

@@ -42,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_directories(parser)
 
 
-_EPILOG = """The pods go on when the agent ends, however it ends; the next one adopts them. SIGTERM and SIGINT end it, SIGHUP has
-the manifests read again. Its API is Kubernetes-shaped: curl --unix-socket /run/podlite/podlite.sock http://x/api/v1/pods
+_EPILOG = """The pods go on when the agent ends, however it ends; the next one adopts them. SIGTERM and SIGINT end it,
+SIGHUP has the manifests read again. Its API is Kubernetes-shaped:
+curl --unix-socket /run/podlite/podlite.sock http://podlite/api/v1/pods
 """
 
 

@@ -67,7 +67,9 @@ def _row(found: WrittenPod, now_ns: int, *, wide: bool) -> list[str]:
     status = "Orphaned" if found.orphaned else cells.status
     row = [meta.namespace, meta.name, cells.ready, status, cells.restarts, cells.age, pod.status.pod_ip or NONE]
     if wide:
-        process = str(found.holder.pid) if found.held else "kept" if found.kept else "killed"
+        process = (
+            str(found.holder.pid) if found.held else "kept" if found.kept else "none" if found.holder.stay else "killed"
+        )
         row += [meta.uid, process, ",".join(each.image for each in pod.spec.containers)]
     return row
 

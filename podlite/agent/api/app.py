@@ -1,9 +1,9 @@
 """Which path is answered by what. The paths are those of an API server, and beside them those of a kubelet.
 
-    /api/v1[/namespaces/NS]/pods …                  pods: create, get, list, watch, delete; log, exec, attach below one
-    /api/v1[/namespaces/NS]/events|configmaps|secrets …
-    /api, /api/v1, /apis, /version                  discovery
-    /healthz, /livez, /readyz, /metrics, /stats/summary, /pods    a kubelet's own
+/api/v1[/namespaces/NS]/pods …                  pods: create, get, list, watch, delete; log, exec, attach below one
+/api/v1[/namespaces/NS]/events|configmaps|secrets …
+/api, /api/v1, /apis, /version                  discovery
+/healthz, /livez, /readyz, /metrics, /stats/summary, /pods    a kubelet's own
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def make_app(state: ApiState, metrics: Metrics | None = None) -> Starlette:
     node = NodeHandlers(state, metrics)
     events = EventHandlers(state)
     routes: list[Route | WebSocketRoute] = [
-        *_collection("pods", GET=pods.list, POST=pods.create, DELETE=pods.delete_all),
+        *_collection("pods", GET=pods.collection, POST=pods.create, DELETE=pods.delete_all),
         _route("/api/v1/namespaces/{namespace}/pods/{name}", GET=pods.get, DELETE=pods.delete),
         _route("/api/v1/namespaces/{namespace}/pods/{name}/status", GET=pods.get),
         _route("/api/v1/namespaces/{namespace}/pods/{name}/log", GET=pods.log),
-        *_collection("events", GET=events.list),
+        *_collection("events", GET=events.collection),
         _route("/api/v1/namespaces/{namespace}/events/{name}", GET=events.get),
     ]
     for verb, handler in (("exec", streams.exec), ("attach", streams.attach)):
@@ -53,7 +53,7 @@ def make_app(state: ApiState, metrics: Metrics | None = None) -> Starlette:
         ("Secret", "secrets", state.secrets),
     ):
         objects = ObjectHandlers(state, kind, resource, cache)
-        routes += _collection(resource, GET=objects.list, POST=objects.create)
+        routes += _collection(resource, GET=objects.collection, POST=objects.create)
         one = f"/api/v1/namespaces/{{namespace}}/{resource}/{{name}}"
         routes.append(_route(one, GET=objects.get, PUT=objects.replace, DELETE=objects.delete))
     routes += [_route(path, GET=handler) for path, handler in discovery.ROUTES.items()]
@@ -92,5 +92,3 @@ async def _no_such_path(request: Request, error: Exception) -> Response:
 
 async def _no_such_method(request: Request, error: Exception) -> Response:
     return answer_error(method_not_allowed())
-
-

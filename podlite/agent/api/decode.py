@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 
-
 _VALIDATION = {"Ignore": "ignore", "Warn": "warn", "Strict": "strict"}
 
 
@@ -28,7 +27,8 @@ def read_object(request: Request, body: bytes, kind: str) -> tuple[Any, list[str
         raise bad_request(f"the body of the request cannot be read: {why}")
     given = _text(roots[0], "kind")
     if given != kind:
-        raise bad_request(f"{given or 'an object without a kind'} in version {_text(roots[0], 'apiVersion')!r} cannot be handled as a {kind}")
+        version = _text(roots[0], "apiVersion")
+        raise bad_request(f"{given or 'an object without a kind'} in version {version!r} cannot be handled as a {kind}")
     validate = request.query_params.get("fieldValidation", "Strict")
     if validate not in _VALIDATION:
         raise bad_request(f"fieldValidation: {validate!r} is not one of {', '.join(_VALIDATION)}")
@@ -39,9 +39,7 @@ def read_object(request: Request, body: bytes, kind: str) -> tuple[Any, list[str
     value: Any = [*found.pods, *found.config_maps, *found.secrets][0]
     namespace = _metadata(roots[0], "namespace")
     if namespace and namespace != wanted:
-        raise bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request"
-        )
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
     value.metadata.namespace = wanted
     return value, found.warnings
 
@@ -91,5 +89,3 @@ def read_delete_options(request: Request, body: bytes) -> DeleteOptions:
 def is_dry_run(request: Request) -> bool:
     """dryRun=All: everything is checked, nothing is done."""
     return "All" in request.query_params.getlist("dryRun")
-
-

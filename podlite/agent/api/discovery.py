@@ -5,7 +5,7 @@ Source: k8s.io/apimachinery/pkg/apis/meta/v1/types.go (APIVersions, APIResourceL
 
 from __future__ import annotations
 
-import platform
+import os
 from typing import TYPE_CHECKING, Any
 
 from podlite.agent.api.http import answer
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # The API that the objects are of.
 MAJOR, MINOR = "1", "36"
+# As Go calls them.
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def _resource(name: str, kind: str, verbs: str, *short: str) -> dict[str, Any]:
@@ -62,7 +64,7 @@ async def _version(request: Request) -> Response:
             "major": MAJOR,
             "minor": MINOR,
             "gitVersion": f"v{MAJOR}.{MINOR}.0+podlite-{__version__}",
-            "platform": f"linux/{ {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(platform.machine(), platform.machine()) }",
+            "platform": f"linux/{_ARCHITECTURES.get(os.uname().machine, os.uname().machine)}",
         }
     )
 

@@ -121,4 +121,3 @@ def shown(written: WrittenPod) -> Pod:
         container_statuses=[structs.replace(each, ready=False) for each in written.pod.status.container_statuses],
     )
     return structs.replace(written.pod, status=status)
-

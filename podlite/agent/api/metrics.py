@@ -19,7 +19,7 @@ from podlite.kubelet.labels import is_sidecar
 from podlite.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from prometheus_client.metrics_core import Metric
 
@@ -51,12 +51,15 @@ class Metrics:
 
     def __init__(self, node: Node) -> None:
         self._registry = registry = CollectorRegistry()
-        self._stop = lambda: None
+        self._stop: Callable[[], None] | None = None
         self._operations = Counter(
             "kubelet_runtime_operations", "Runtime operations by type", ["operation_type"], registry=registry
         )
         self._errors = Counter(
-            "kubelet_runtime_operations_errors", "Failed runtime operations by type", ["operation_type"], registry=registry
+            "kubelet_runtime_operations_errors",
+            "Failed runtime operations by type",
+            ["operation_type"],
+            registry=registry,
         )
         self._durations = Histogram(
             "kubelet_runtime_operations_duration_seconds",
@@ -66,7 +69,9 @@ class Metrics:
             registry=registry,
         )
         self._steps = Counter("podlite_step_seconds", "Time spent in a named step", ["step"], registry=registry)
-        self._step_counts = Counter("podlite_steps", "How often a named step was gone through", ["step"], registry=registry)
+        self._step_counts = Counter(
+            "podlite_steps", "How often a named step was gone through", ["step"], registry=registry
+        )
         name = Gauge("kubelet_node_name", "The node's name", ["node"], registry=registry)
         name.labels(node.kubelet.config.node_name).set(1)
         Gauge("podlite_build_info", "The version of podlite", ["version"], registry=registry).labels(__version__).set(1)
@@ -79,7 +84,9 @@ class Metrics:
 
     def close(self) -> None:
         """Idempotent."""
-        self._stop()
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
 
     def _step(self, span: steps.Span) -> None:
         """From any thread: the client library locks."""

@@ -31,7 +31,7 @@ class ObjectHandlers:
         self._resource = resource
         self._cache = cache
 
-    async def list(self, request: Request) -> Response:
+    async def collection(self, request: Request) -> Response:
         return await list_or_watch(request, self._resource, self._kind, self._cache)
 
     async def get(self, request: Request) -> Response:
@@ -107,7 +107,7 @@ class EventHandlers:
     def __init__(self, state: ApiState) -> None:
         self._state = state
 
-    async def list(self, request: Request) -> Response:
+    async def collection(self, request: Request) -> Response:
         return await list_or_watch(request, "events", "Event", self._state.events)
 
     async def get(self, request: Request) -> Response:

@@ -43,7 +43,7 @@ class PodHandlers:
     def __init__(self, state: ApiState) -> None:
         self._state = state
 
-    async def list(self, request: Request) -> Response:
+    async def collection(self, request: Request) -> Response:
         return await list_or_watch(request, RESOURCE, "Pod", self._state.pods)
 
     async def get(self, request: Request) -> Response:
@@ -87,7 +87,9 @@ class PodHandlers:
         uid, name = pod.metadata.uid, pod.metadata.name
         wanted = options.preconditions.get("uid", uid)
         if wanted != uid:
-            raise conflict(RESOURCE, name, f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}")
+            raise conflict(
+                RESOURCE, name, f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+            )
         if "All" in options.dry_run:
             return answer(pod)
         return answer(await self._delete(pod, options.grace_period_seconds))
@@ -96,9 +98,9 @@ class PodHandlers:
         """DELETE of a collection: everything that the selectors match."""
         options = read_delete_options(request, await read_body(request))
         matches = matcher(request, RESOURCE)
-        gone = []
-        for pod in [each for each in self._state.pods if matches(each) and not is_static(each)]:
-            gone.append(pod if "All" in options.dry_run else await self._delete(pod, options.grace_period_seconds))
+        gone = [each for each in self._state.pods if matches(each) and not is_static(each)]
+        if "All" not in options.dry_run:
+            gone = [await self._delete(each, options.grace_period_seconds) for each in gone]
         return answer_list("PodList", gone, self._state.pods.version)
 
     async def _delete(self, pod: Pod, grace: int | None) -> Pod:
@@ -232,5 +234,3 @@ def _quoted(text: str) -> str:
     """For a Warning header: one line of printable ASCII, as RFC 7234 wants it."""
     plain = text.encode("ascii", "replace").decode().replace("\\", "\\\\").replace('"', '\\"')
     return " ".join(plain.split())
-
-

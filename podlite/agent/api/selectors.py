@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from podlite.api.base import Object
 
-Match = Callable[[Any], bool]
 
 _KEY = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?"
 _VALUE = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
@@ -46,7 +45,9 @@ def _label_terms(text: str) -> list[Callable[[Mapping[str, str]], bool]]:
         if at == len(text):
             break
         if text[at] != ",":
-            raise bad_request(f"unable to parse requirement: found {text[at]!r} at {at} in {text!r}, expected: ',' or end")
+            raise bad_request(
+                f"unable to parse requirement: found {text[at]!r} at {at} in {text!r}, expected: ',' or end"
+            )
         at += 1
     return terms
 
@@ -84,7 +85,7 @@ def _compares(value: str | None, operator: str, limit: int) -> bool:
 
 # --- fields -----------------------------------------------------------------------------------
 
-_COMMON: dict[str, Match] = {
+_COMMON: dict[str, Callable[[Any], str]] = {
     "metadata.name": lambda each: each.metadata.name,
     "metadata.namespace": lambda each: each.metadata.namespace,
 }

@@ -15,15 +15,13 @@ import anyio
 import uvicorn
 from anyio import to_thread
 
-from podlite import log
 from podlite.agent.api.app import make_app
 from podlite.agent.api.metrics import Metrics
 from podlite.agent.api.state import ApiState
 from podlite.errors import PodliteError, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
+    from collections.abc import AsyncIterator, Iterator
 
     from starlette.applications import Starlette
 
@@ -43,76 +41,57 @@ class _Server(uvicorn.Server):
         yield
 
 
-class HttpServer:
-    """Serves an application on a listening socket, as a context manager; leaving it answers what is under way."""
+@contextlib.asynccontextmanager
+async def serve_http(app: Starlette, sock: socket.socket) -> AsyncIterator[None]:
+    """Serves an application on a listening socket; leaving answers what is under way, for a short time."""
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        ws="wsproto",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GOODBYE_SECONDS,
+        # Idle connections of clients that keep them.
+        timeout_keep_alive=75,
+        ws_max_size=4 << 20,
+    )
+    server = _Server(config)
 
-    def __init__(self, app: Starlette, sock: socket.socket) -> None:
-        config = uvicorn.Config(
-            app,
-            http="h11",
-            ws="wsproto",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_GOODBYE_SECONDS,
-            # Idle connections of clients that keep them.
-            timeout_keep_alive=75,
-            ws_max_size=4 << 20,
-        )
-        self._server = _Server(config)
-        self._sock = sock
+    async def serve() -> None:
+        await server.serve(sockets=[sock])
 
-    async def __aenter__(self) -> HttpServer:
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._serve)
-        return self
-
-    async def _serve(self) -> None:
-        await self._server.serve(sockets=[self._sock])
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool | None:
-        self._server.should_exit = True
-        with anyio.CancelScope(shield=True), anyio.move_on_after(_GOODBYE_SECONDS + 2) as deadline:
-            return await self._tasks.__aexit__(kind, error, traceback)
-        if deadline.cancelled_caught:
-            log.warning("the API's server does not end")
-        return None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(serve)
+        try:
+            yield
+        finally:
+            server.should_exit = True
+            tasks.cancel_scope.deadline = anyio.current_time() + _GOODBYE_SECONDS + 2
 
 
-class ApiServer:
-    """The agent's API, served while the context is open. Raises PodliteError if the socket cannot be made."""
-
-    def __init__(self, node: Node, controller: PodController, path: str) -> None:
-        self._path = path
-        self.metrics = Metrics(node)
-        self.state = ApiState(node.options.layout.pods_dir, node, controller)
-        self._app = make_app(self.state, self.metrics)
-
-    async def __aenter__(self) -> ApiServer:
-        sock = await to_thread.run_sync(listen, self._path)
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self.state.follow)
-        self.metrics.listen()
-        self._http = HttpServer(self._app, sock)
-        await self._http.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # Nobody new: a client that finds no socket knows that no agent runs.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)
-        self.state.close()
-        await self._http.__aexit__(None, None, None)
-        self.metrics.close()
-        self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(None, None, None)
+@contextlib.asynccontextmanager
+async def serve_api(node: Node, controller: PodController, path: str) -> AsyncIterator[ApiState]:
+    """Serves the agent's API while the context is open. Raises PodliteError if the socket cannot be made."""
+    metrics = Metrics(node)
+    state = ApiState(node.options.layout.pods_dir, node, controller)
+    sock = await to_thread.run_sync(listen, path)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(state.follow)
+        metrics.listen()
+        try:
+            async with serve_http(make_app(state, metrics), sock):
+                try:
+                    yield state
+                finally:
+                    # Nobody new: a client that finds no socket knows that no agent runs.
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(path)
+                    state.close()
+        finally:
+            metrics.close()
+            tasks.cancel_scope.cancel()
 
 
 def listen(path: str) -> socket.socket:

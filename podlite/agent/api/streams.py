@@ -84,7 +84,11 @@ class StreamHandlers:
     @asynccontextmanager
     async def _open(self, pod: Pod, container_id: str, wanted: Wanted, *, attach: bool) -> AsyncIterator[ExecStream]:
         uid = pod.metadata.uid
-        streams = {"stdin": wanted.stdin, "stdout": wanted.stdout, "stderr": wanted.stderr and not wanted.tty}
+        streams: dict[str, Any] = {
+            "stdin": wanted.stdin,
+            "stdout": wanted.stdout,
+            "stderr": wanted.stderr and not wanted.tty,
+        }
         written = self._state.foreign.get(uid)
         if self._state.is_own(uid):
             assert self._state.node is not None
@@ -155,9 +159,7 @@ def _wanted(socket: WebSocket, pod: Pod, *, attach: bool) -> Wanted:
 def _running(pod: Pod, container: str) -> str:
     """The id of a container that runs. Raises ApiError."""
     if pod.status.phase in ("Succeeded", "Failed"):
-        raise bad_request(
-            f"cannot exec into a container in a completed pod; current phase is {pod.status.phase}"
-        )
+        raise bad_request(f"cannot exec into a container in a completed pod; current phase is {pod.status.phase}")
     status = find_status(pod, container)
     if status is None or status.state.running is None:
         raise bad_request(f'container "{container}" in pod "{pod.metadata.name}" is not running')

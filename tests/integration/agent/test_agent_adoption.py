@@ -1,0 +1,192 @@
+"""Agents are killed, replaced and stopped; their pods go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.agents import Machine, container_status, identity, until
+from tests.support.stopped import state
+
+pytestmark = [pytest.mark.root]
+
+
+def process_of(machine: Machine, name: str) -> tuple[int, int]:
+    """(first process of the pod's container, its shim), from the host."""
+    import json
+
+    found = json.loads(machine.podlite("inspect", "--record", name).stdout)
+    [container] = [each for each in found["shim"]["containers"] if each["state"] == "running"]
+    pid = container["pid"]
+    return pid, int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def dead(pid: int) -> None:
+    until(lambda: state(pid) in ("", "Z"), f"process {pid} has ended")
+
+
+def log_of(machine: Machine, pod: dict[str, Any]) -> str:
+    return str(machine.client.request("GET", f"/api/v1/namespaces/default/pods/{pod['metadata']['name']}/log"))
+
+
+def test_a_killed_agents_pods_are_adopted_as_they_are(machine: Machine) -> None:
+    machine.start()
+    counting = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"
+    name = machine.drop("web", script=counting)
+    other = machine.create("api")["metadata"]["name"]
+    before = {each: identity(machine.running(each)) for each in (name, other)}
+    pid, _ = process_of(machine, name)
+    machine.kill()
+    assert state(pid) not in ("", "Z")
+    machine.start()
+    assert {each: identity(machine.running(each)) for each in (name, other)} == before
+    assert process_of(machine, name)[0] == pid
+    # No line of the log is lost: the shim writes it, whoever runs.
+    numbers = [int(each) for each in log_of(machine, machine.running(name)).split()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) > 1
+
+
+def test_stopping_leaves_the_pods_to_the_next_one(machine: Machine) -> None:
+    machine.start()
+    name = machine.create("web")["metadata"]["name"]
+    before = identity(machine.running(name))
+    assert machine.stop() == 0
+    assert not os.path.exists(machine.socket)
+    machine.start()
+    assert identity(machine.running(name)) == before
+
+
+def test_an_exit_while_no_agent_runs_is_handled_once(machine: Machine) -> None:
+    machine.start()
+    name = machine.create("web", script="trap 'exit 3' TERM; while :; do sleep 0.01; done")["metadata"]["name"]
+    first = container_status(machine.running(name))
+    pid, _ = process_of(machine, name)
+    machine.kill()
+    while state(pid) not in ("", "Z"):
+        os.kill(pid, signal.SIGTERM)
+        time.sleep(0.01)
+    machine.start()
+    pod = machine.wait(name, lambda pod: container_status(pod)["restartCount"] == 1)
+    last = container_status(pod)["lastState"]["terminated"]
+    assert (last["exitCode"], last["containerID"]) == (3, first["containerID"])
+    pod = machine.running(name)
+    assert container_status(pod)["restartCount"] == 1
+
+
+def test_an_exit_is_final_where_the_policy_says_so(machine: Machine) -> None:
+    machine.start()
+    script = "trap 'exit 0' TERM; while :; do sleep 0.01; done"
+    name = machine.create("job", script=script, restartPolicy="Never")["metadata"]["name"]
+    machine.running(name)
+    pid, _ = process_of(machine, name)
+    machine.kill()
+    while state(pid) not in ("", "Z"):
+        os.kill(pid, signal.SIGTERM)
+        time.sleep(0.01)
+    machine.start()
+    pod = machine.wait(name, lambda pod: pod["status"]["phase"] == "Succeeded")
+    # And the next agent finds it over, too.
+    machine.kill()
+    machine.start()
+    assert machine.wait(name, lambda pod: True)["status"]["containerStatuses"] == pod["status"]["containerStatuses"]
+
+
+@pytest.mark.parametrize("agent_lives", [True, False])
+def test_a_killed_shim_ends_its_sandbox_and_the_pod_begins_again(machine: Machine, agent_lives: bool) -> None:
+    machine.start()
+    name = machine.create("web")["metadata"]["name"]
+    first = container_status(machine.running(name))
+    pid, shim = process_of(machine, name)
+    if not agent_lives:
+        machine.kill()
+    os.kill(shim, signal.SIGKILL)
+    dead(pid)
+    if not agent_lives:
+        machine.start()
+    pod = machine.wait(
+        name,
+        lambda pod: (
+            pod["status"]["phase"] == "Running" and container_status(pod)["containerID"] != first["containerID"]
+        ),
+    )
+    assert pod["metadata"]["uid"] == machine.pod(name)["metadata"]["uid"]  # type: ignore[index]
+    assert process_of(machine, name)[1] != shim
+
+
+def test_a_killed_spawner_is_replaced(machine: Machine) -> None:
+    process = machine.start()
+    machine.running(machine.create("one")["metadata"]["name"])
+    [spawner] = [
+        pid
+        for pid in map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+        if b"spawner" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    os.kill(spawner, signal.SIGKILL)
+    dead(spawner)
+    machine.running(machine.create("two")["metadata"]["name"])
+    assert machine.pod("one")["status"]["phase"] == "Running"  # type: ignore[index]
+
+
+def test_a_deletion_that_was_under_way_is_finished(machine: Machine) -> None:
+    machine.start()
+    name = machine.create("web", script="trap '' TERM; while :; do sleep 0.05; done")["metadata"]["name"]
+    machine.running(name)
+    machine.delete(name, grace=2)
+    machine.kill()
+    machine.start()
+    machine.gone(name)
+
+
+def test_a_manifest_that_went_while_no_agent_ran(machine: Machine) -> None:
+    machine.start()
+    name, stays = machine.drop("web"), machine.drop("stays")
+    machine.running(name)
+    before = identity(machine.running(stays))
+    machine.kill()
+    (machine.manifests / "web.json").unlink()
+    machine.start()
+    machine.gone(name)
+    assert identity(machine.running(stays)) == before
+
+
+def test_probes_go_on(machine: Machine) -> None:
+    machine.start()
+    marker = Path(machine.layout.run_dir).parent / "healthy"
+    marker.touch()
+    probe = {"exec": {"command": ["/bin/cat", "/shared/healthy"]}, "periodSeconds": 1, "failureThreshold": 1}
+    name = machine.create(
+        "web",
+        container={"livenessProbe": probe, "volumeMounts": [{"name": "shared", "mountPath": "/shared"}]},
+        volumes=[{"name": "shared", "hostPath": {"path": str(marker.parent)}}],
+    )["metadata"]["name"]
+    machine.running(name)
+    machine.kill()
+    machine.start()
+    assert container_status(machine.running(name))["restartCount"] == 0
+    marker.unlink()
+    machine.wait(name, lambda pod: container_status(pod)["restartCount"] >= 1)
+
+
+def test_only_one_agent_at_a_time(machine: Machine) -> None:
+    machine.start()
+    done = machine.podlite("agent", check=False)
+    assert done.returncode == 125
+    assert "another podlite agent" in done.stderr
+
+
+def test_other_commands_leave_waiting_pods_alone(machine: Machine) -> None:
+    machine.start()
+    name = machine.create("web")["metadata"]["name"]
+    before = identity(machine.running(name))
+    machine.kill()
+    machine.podlite("prune")
+    done = machine.podlite("run", "--network=none", "--image", "podlite.local/host:1", "--", "/bin/true")
+    assert done.returncode == 0
+    machine.start()
+    assert identity(machine.running(name)) == before
