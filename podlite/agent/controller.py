@@ -52,6 +52,8 @@ class PodController:
         self._sources: Sequence[Source] = ()
         self._read: set[str] = set()
         self._lock = anyio.Lock()
+        # By UID: of two writes of one pod the later one has to be the last.
+        self._writing: dict[str, anyio.Lock] = {}
         self._static_objects: dict[tuple[str, str, str], Object] = {}
         self._told: set[tuple[str, str]] = set()
         self._written: dict[str, tuple[str, bool]] = {}
@@ -97,22 +99,22 @@ class PodController:
         meta = pod.metadata
         if self._kubelet.find(meta.namespace, meta.name) is not None:
             raise PodExists(f'pods "{meta.name}" already exists')
-        await to_thread.run_sync(self._durable.put_pod, _marked(pod))
-        try:
-            added = await self._kubelet.add_pod(pod)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await to_thread.run_sync(self._durable.remove_pod, meta.uid)
-            raise
-        self._written[meta.uid] = (added.status.phase, has_started(added))
-        return added
+        async with self._lock_of(meta.uid):
+            await to_thread.run_sync(self._durable.put_pod, _marked(pod))
+            self._written[meta.uid] = (pod.status.phase, False)
+            try:
+                return await self._kubelet.add_pod(pod)
+            except BaseException:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(self._durable.remove_pod, meta.uid)
+                raise
 
     async def delete(self, uid: str, grace: int | None) -> Pod:
         """Asks for the end of a pod; that is written down before this returns. Raises PodNotFound, OSError."""
         await self._kubelet.delete_pod(uid, grace)
         pod = self._kubelet.pod(uid)
         if not is_static(pod):
-            await to_thread.run_sync(self._durable.put_pod, _marked(pod))
+            await self._store(uid)
         return pod
 
     async def put_object(self, value: ConfigMap | Secret) -> None:
@@ -205,15 +207,26 @@ class PodController:
         uid = pod.metadata.uid
         try:
             if gone:
-                self._written.pop(uid, None)
-                await to_thread.run_sync(self._durable.remove_pod, uid)
-                return
-            state = (pod.status.phase, has_started(pod))
-            if self._written.get(uid) != state:
-                self._written[uid] = state
-                await to_thread.run_sync(self._durable.put_pod, _marked(pod))
+                async with self._lock_of(uid):
+                    self._written.pop(uid, None)
+                    await to_thread.run_sync(self._durable.remove_pod, uid)
+                self._writing.pop(uid, None)
+            elif self._written.get(uid) != (pod.status.phase, has_started(pod)):
+                await self._store(uid)
         except OSError as error:
             log.error("what became of a pod cannot be written down", pod=pod_name(pod), why=explain(error))
+
+    async def _store(self, uid: str) -> None:
+        """Writes down a pod as it is now; one that is gone is not written again. Raises OSError."""
+        async with self._lock_of(uid):
+            if not self._has(uid):
+                return
+            pod = self._kubelet.pod(uid)
+            self._written[uid] = (pod.status.phase, has_started(pod))
+            await to_thread.run_sync(self._durable.put_pod, _marked(pod))
+
+    def _lock_of(self, uid: str) -> anyio.Lock:
+        return self._writing.setdefault(uid, anyio.Lock())
 
     def _has(self, uid: str) -> bool:
         try:

@@ -383,14 +383,14 @@ async def test_zero_kills_at_once(tmp_path: Path) -> None:
         assert stops(bench) == [("c1", 0, 1)]
 
 
-async def test_containers_have_two_seconds_at_least(tmp_path: Path) -> None:
-    # minimumGracePeriodInSeconds in pkg/kubelet/kuberuntime.
+async def test_one_second_is_one_second(tmp_path: Path) -> None:
+    # Here podlite differs: minimumGracePeriodInSeconds in pkg/kubelet/kuberuntime makes two of it.
     async with a_bench(tmp_path) as bench:
         bench.runtime.programs["c1"] = [Program(stop_seconds=None)]
         uid = await bench.run(a_pod(ALWAYS))
         await bench.kubelet.delete_pod(uid, 1)
         await settle()
-        assert stops(bench) == [("c1", 2, 0)]
+        assert stops(bench) == [("c1", 1, 0)]
 
 
 @pytest.mark.parametrize(("hook", "timeout"), [(10, 20), (40, 2)])
@@ -821,7 +821,7 @@ async def test_a_volume_that_grows_too_large_ends_the_pod(tmp_path: Path) -> Non
         assert (status.phase, status.reason) == ("Failed", "Evicted")
         assert status.message == 'Usage of EmptyDir volume "scratch" exceeds the limit "1Ki". '
         assert [each.type for each in bench.events("Evicted")] == ["Warning"]
-        assert stops(bench) == [("c1", 2, 10)]
+        assert stops(bench) == [("c1", 1, 10)]
         assert bench.kubelet.pods() != []
 
 
