@@ -1,16 +1,4 @@
-"""The exit status of `podlite run`.
-
-0        every pod Succeeded
-1        a pod Failed, and no container is to blame (a deadline, for example)
-2        the command line was not understood
-124      --timeout was reached
-125      podlite could not run it: bad manifest, image, sandbox, missing privilege
-126      the command cannot be invoked
-127      the command was not found
-130, 143 ended by SIGINT, by SIGTERM
-129, 141 ended by the terminal's hang-up; nobody reads the output any more (as a shell says SIGHUP, SIGPIPE)
-other    the exit code of the first container that failed
-"""
+"""The exit status of `podlite run`: TABLE says what there is, `verdict` which one it is."""
 
 from __future__ import annotations
 
@@ -22,6 +10,18 @@ if TYPE_CHECKING:
 
 SUCCESS, FAILED, USAGE, TIMEOUT, CANNOT_RUN, CANNOT_INVOKE, NOT_FOUND = 0, 1, 2, 124, 125, 126, 127
 INTERRUPTED, TERMINATED, HUNG_UP, CLOSED = 130, 143, 129, 141
+
+TABLE = (
+    ("0", "every pod Succeeded"),
+    ("the container's", "the exit code of the first container that failed"),
+    ("1", "a pod Failed with no container to blame (a deadline, for example)"),
+    ("2", "the command line was not understood"),
+    ("124", "`--timeout` was reached"),
+    ("125", "podlite could not run it: bad manifest, image, sandbox, missing privilege"),
+    ("126, 127", "the command cannot be invoked; was not found"),
+    ("130, 143", "ended by Ctrl-C (SIGINT), by SIGTERM"),
+    ("129, 141", "ended by the terminal's hang-up; nobody reads the output any more (a closed pipe)"),
+)
 
 
 class Verdict(NamedTuple):

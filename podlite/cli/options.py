@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from podlite.agent.node import NodeOptions
     from podlite.runtime.layout import Layout
 
+# The groups that these options are in: the documentation describes each of them once.
+DIRECTORIES, NETWORK, LOG = "directories", "network", "podlite's own log, on standard error"
+SHARED = (NETWORK, LOG, DIRECTORIES)
+
 _HELP = {
     "run-dir": "runtime state",
     "state-dir": "images and volumes",
@@ -23,7 +27,7 @@ _HELP = {
 
 def add_directories(parser: argparse.ArgumentParser, *names: str) -> None:
     """The directory options, all of them or those that are named."""
-    group = parser.add_argument_group("directories")
+    group = parser.add_argument_group(DIRECTORIES)
     for name, default in DEFAULTS.items():
         if not names or name in names:
             value = os.environ.get(variable(name)) or default
@@ -32,7 +36,7 @@ def add_directories(parser: argparse.ArgumentParser, *names: str) -> None:
 
 def add_network(parser: argparse.ArgumentParser) -> None:
     """How pods get their network."""
-    group = parser.add_argument_group("network")
+    group = parser.add_argument_group(NETWORK)
     group.add_argument(
         "--network",
         choices=("builtin", "cni", "none", "host"),
@@ -58,7 +62,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 
 def add_logging(parser: argparse.ArgumentParser) -> None:
     """podlite's own log."""
-    group = parser.add_argument_group("podlite's own log, on standard error")
+    group = parser.add_argument_group(LOG)
     group.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default="warning", help="how much (warning)"
     )

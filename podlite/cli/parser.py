@@ -48,7 +48,11 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         arguments: argparse.Namespace
-        arguments, unknown = self.parse_known_args(args, namespace)
+        if any(isinstance(each, argparse._SubParsersAction) for each in self._actions):
+            arguments, unknown = self.parse_known_args(args, namespace)
+        else:
+            # `run a.yaml --keep b.yaml`: options between the words of a list.
+            arguments, unknown = self.parse_known_intermixed_args(args, namespace)
         if unknown:
             self._refuse(unknown, arguments)
         return arguments

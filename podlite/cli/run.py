@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from podlite.cli import options, terminal, values
+from podlite.cli.exit_status import TABLE
 from podlite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,13 +21,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
         "podlite run [OPTIONS] FILE...\n       podlite run [OPTIONS] --image IMAGE [[--] COMMAND ARGUMENT...]"
     )
-    parser.epilog = _EPILOG
+    parser.epilog = epilog()
     parser.add_argument("files", metavar="FILE", nargs="*", help="manifests; - is standard input")
-    parser.add_argument("--validate", choices=("strict", "warn", "ignore"), default="strict", help="unknown fields")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but the containers' output")
-    parser.add_argument("-o", "--output", choices=("json", "yaml"), help="print the final Pods, and nothing else")
     parser.add_argument(
-        "--prefix", choices=("auto", "always", "never"), default="auto", help="pod/container before each line"
+        "--validate", choices=("strict", "warn", "ignore"), default="strict", help="unknown fields (strict)"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print nothing but the containers' output")
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("json", "yaml"),
+        help="after the end, print the Pods with their status, and nothing else",
+    )
+    parser.add_argument(
+        "--prefix",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="pod/container before each line (auto: on a terminal)",
     )
     parser.add_argument(
         "--timeout", type=values.seconds, metavar="TIME", help="end the pods after this time (90, 90s, 5m), exit 124"
@@ -34,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep", action="store_true", help="leave the ended pods for a look inside; `podlite rm` removes them"
     )
-    parser.add_argument("--keep-trying", action="store_true", help="never give up, as the kubelet")
+    parser.add_argument(
+        "--keep-trying", action="store_true", help="never give up on a pod that cannot be started, as the kubelet"
+    )
     parser.add_argument("--trace", metavar="FILE", help="write the run's timeline, in Chrome's trace-event format")
     image = parser.add_argument_group("a pod without a file")
     image.add_argument("--image", metavar="IMAGE", help="run this image")
@@ -51,17 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_directories(parser)
 
 
-_EPILOG = """exit status:
-  0 every pod succeeded · the exit code of the first container that failed · 1 failed with no container to blame
-  124 --timeout · 125 podlite could not run it · 126 command cannot be invoked · 127 command not found
-  130 ended by Ctrl-C · 143 ended by SIGTERM · 2 usage
-"""
-
-
 def words_before_command(argv: list[str]) -> int | None:
     """With --image, what stands after the options is the command, whose options are its own; see podlite.cli.main."""
     own = argv[: argv.index("--")] if "--" in argv else argv
     return 0 if any(each == "--image" or each.startswith("--image=") for each in own) else None
+
+
+def epilog() -> str:
+    """The table of exit statuses, as `--help` prints it."""
+    lines = [f"  {status:16}{meaning}".replace("`", "") for status, meaning in TABLE]
+    return "exit status:\n" + "\n".join(lines)
 
 
 def main(arguments: argparse.Namespace, launched: Launched | None) -> int:

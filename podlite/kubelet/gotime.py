@@ -20,7 +20,8 @@ def parse_rfc3339(text: str) -> int:
     days, _, clock = whole.partition("T")
     year, month, day = map(int, days.split("-"))
     hour, minute, second = map(int, clock.split(":"))
-    if fraction and not fraction.isdecimal():
+    in_range = 1 <= month <= 12 and 1 <= day <= 31 and 0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 60
+    if not in_range or (fraction and not fraction.isdecimal()):
         raise ValueError(f"{text!r} is not a time")
     return (_epoch_days(year, month, day) * 86400 + hour * 3600 + minute * 60 + second) * NANOSECONDS + int(
         f"{fraction:0<9}"[:9]
