@@ -30,5 +30,6 @@ VERBS = {
     "rm": Verb("podlite.cli.rm", "end pods and remove them", _PODS),
     "image": Verb("podlite.cli.image", "pull, load, list, inspect and remove images", _MACHINE),
     "prune": Verb("podlite.cli.prune", "remove what ended and killed podlites left behind", _MACHINE),
+    "netns": Verb("podlite.cli.netns", "name network namespaces and work in them, as `ip netns` does", _MACHINE),
     "check": Verb("podlite.cli.check", "say what this machine can and cannot do", _MACHINE),
 }

@@ -143,6 +143,10 @@ class NetlinkSocket:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def check_strictly(self) -> None:
+        """Has the kernel look at what a dump asks for, where otherwise it lists everything. Raises OSError."""
+        self._socket.setsockopt(SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1)
+
     def submit(self, batch: bytes | bytearray, count: int) -> list[NetlinkError]:
         """Sends a batch of `count` messages, numbered from 1, of which the last asks for an acknowledgement;
         returns the errors of those that were refused, in order. Each message stands alone for rtnetlink; a
