@@ -12,6 +12,7 @@ from podlite.errors import PodliteError, explain
 if TYPE_CHECKING:
     from typing import Any
 
+    from podlite.api.pod import Pod
     from podlite.kubelet.written_pods import WrittenPod
     from podlite.runtime.spawner import Launched
 
@@ -43,13 +44,38 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
         plain = [_records(each) for each in found]
         plain = plain[0] if len(plain) == 1 else plain
     elif len(found) == 1:
-        plain = encode.to_builtins(pods.shown(found[0]))
+        plain = encode.to_builtins(_shown(found[0]))
     else:
-        plain = encode.list_of([pods.shown(each) for each in found])
+        plain = encode.list_of([_shown(each) for each in found])
     text = encode.dump_json(plain) if arguments.output == "json" else encode.dump_yaml(plain)
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     sys.stdout.flush()
     return 0
+
+
+def _shown(found: WrittenPod) -> Pod:
+    """The pod, with the annotation that says which networks its sandbox is on, if they are more than podlite's own."""
+    from podlite.cli.guest import sandbox_directories
+    from podlite.runtime.journal import FILE, load
+
+    pod = pods.shown(found)
+    for directory in sandbox_directories(found)[:1]:
+        try:
+            entries = load(f"{directory}/{FILE}")
+        except (OSError, ValueError):
+            break
+        interfaces = next((entry.get("interfaces") for entry in reversed(entries) if "confirmed" in entry), None)
+        if not interfaces or all(each.get("network") == "builtin" for each in interfaces):
+            break
+        import msgspec
+
+        from podlite.runtime.network.cni.selection import STATUS, status_annotation
+        from podlite.runtime.network.interface import PodInterface
+
+        status = status_annotation(msgspec.convert(interfaces, list[PodInterface]))
+        metadata = msgspec.structs.replace(pod.metadata, annotations={**pod.metadata.annotations, STATUS: status})
+        return msgspec.structs.replace(pod, metadata=metadata)
+    return pod
 
 
 def _records(found: WrittenPod) -> dict[str, Any]:

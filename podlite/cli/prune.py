@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """Removed are: pods whose podlite was killed; what pods of an earlier boot have left on disk, their
 logs too; with --all pods that have ended and were kept (run --keep); with --images images that no container uses.
-What runs, and what somebody else runs, is never touched.
+What runs, and what somebody else runs, is never touched. --cni-gc is for machines on which podlite alone uses the CNI
+networks: it tells their plugins (GC, CNI 1.1) to free all that belongs to none of podlite's pods.
 """
 
 
@@ -27,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("-a", "--all", action="store_true", help="also ended pods that were kept")
     parser.add_argument("--images", action="store_true", help="also images that no container uses")
+    parser.add_argument(
+        "--cni-gc", action="store_true", help="also what CNI plugins keep for no pod; only if nobody else uses them"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    options.add_network(parser)
     options.add_directories(parser)
 
 
@@ -38,6 +43,8 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     prune.leftovers()
     if arguments.images:
         prune.images()
+    if arguments.cni_gc:
+        prune.cni()
     prune.summary()
     return 1 if prune.failed else 0
 
@@ -104,6 +111,19 @@ class Prune:
             self._say(f"image {', '.join(image.names) or image.record.id}", freed)
         if not self._dry_run:
             store.collect()
+
+    def cni(self) -> None:
+        """GC of CNI 1.1: each plugin frees what belongs to none of our pods."""
+        from podlite.agent.node import make_networks
+
+        if self._dry_run:
+            return  # a plugin cannot be asked what it would do
+        networks = make_networks(self._node)
+        try:
+            for problem in networks.cni().collect_garbage():
+                self._fail(problem)
+        finally:
+            networks.close()
 
     def summary(self) -> None:
         """The last line."""
