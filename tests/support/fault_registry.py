@@ -132,6 +132,10 @@ class FaultRegistry:
             headers={**stated, **{key.replace("_", "-"): value for key, value in headers.items()}}, body=raw
         )
 
+    def paths(self) -> list[str]:
+        """Everything that is served."""
+        return list(self._files)
+
     def on(self, pattern: str, *answers: Answer) -> None:
         """Gives these answers, one after the other, to requests whose `METHOD path` the pattern is found in."""
         with self._lock:

@@ -43,7 +43,7 @@ def check_image(store: ImageStore, record: ImageRecord) -> None:
     lower = [store.layout.layer(layer) for layer in reversed(record.layers)]
     with MergedTree(lower) as tree:
         for number in range(len(record.layers)):
-            assert tree.read(f"data-{number}", limit=1 << 20) == tree.read(f"sum-{number}", limit=1 << 20)
+            assert tree.read(f"data-{number}", limit=1 << 24) == tree.read(f"sum-{number}", limit=1 << 24)
             assert tree.resolve(f"data-{number}") is not None
 
 

@@ -68,7 +68,7 @@ def parse_image_config(raw: bytes, what: str = "the image's configuration") -> t
 
     try:
         document = msgspec.json.decode(raw, type=_Document)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ImageError(f"{what} cannot be read: {error}") from error
     if document.rootfs is None or document.rootfs.type != "layers":
         raise ImageError(f"{what} does not list the layers of a root file system: rootfs.type is not 'layers'")

@@ -87,7 +87,7 @@ def decode(raw: bytes, type: type[_T], what: str) -> _T:
     """JSON as one of the types above. Raises ImageError."""
     try:
         return msgspec.json.decode(raw, type=type)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ImageError(f"{what} cannot be read: {error}") from error
 
 

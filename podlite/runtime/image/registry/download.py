@@ -6,6 +6,7 @@ Source: OCI distribution-spec, "Pulling blobs"; RFC 9110 section 14 (ranges).
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import anyio
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # How much is collected before it is hashed and written, on a worker thread.
 _PIECE = 1 << 20
+# Bytes per second: a server that drips is not worth waiting for.
+_SLOWEST = 512
 # How often to look whether another process has finished with the same blob.
 _POLL_SECONDS = 0.1
 
@@ -67,9 +70,11 @@ class _Download:
         await self._client.attempt(self._fetch, progressed=self._progressed)
 
     def _progressed(self) -> bool:
-        """Whether more has come than ever before: then it is not the same failure again and again."""
-        before, self._best = self._best, max(self._best, self._partial.offset)
-        return self._best > before
+        """Whether much more has come than ever before: then it is not the same failure again and again."""
+        if self._partial.offset < self._best + _PIECE:
+            return False
+        self._best = self._partial.offset
+        return True
 
     async def _fetch(self, transport: Transport) -> None:
         try:
@@ -103,10 +108,13 @@ class _Download:
             )
         pieces: list[bytes] = []
         size = 0
+        pace = Pace(transport.stall, _SLOWEST)
         try:
             async for piece in response.aiter_raw():
                 pieces.append(piece)
                 size += len(piece)
+                if not pace.keeps(len(piece), time.monotonic()):
+                    raise RegistryFailure(f"{transport.host} sends too slowly to wait for it", transient=True)
                 if size >= _PIECE:
                     await self._write(pieces)
                     size = 0
@@ -125,6 +133,28 @@ class _Download:
     def _show(self) -> None:
         self._layer.offset, self._layer.stage = self._partial.offset, DOWNLOADING
         self._progress.changed(self._layer)
+
+
+class Pace:
+    """Whether bytes keep coming at a rate, in bytes per second, looked at once in so many seconds. Pure."""
+
+    def __init__(self, seconds: float, slowest: float) -> None:
+        self._seconds = seconds
+        self._slowest = slowest
+        self._since: float | None = None
+        self._bytes = 0
+
+    def keeps(self, more: int, now: float) -> bool:
+        """Notes that `more` bytes came at the time `now`; False if too few have come since the last look."""
+        if self._since is None:
+            self._since = now
+        self._bytes += more
+        passed = now - self._since
+        if passed < self._seconds:
+            return True
+        enough = self._bytes >= passed * self._slowest
+        self._since, self._bytes = now, 0
+        return enough
 
 
 def first_byte(response: httpx.Response) -> int | None:

@@ -158,6 +158,8 @@ class _Pull:
                         self._tell(state, DONE)
         except BaseExceptionGroup as group:
             raise _first(group) from None
+        finally:
+            archives.close()
         with step("image.commit", image=str(self._image)), storing(self._store.layout.root, "adding the image"):
             record = assembly.record()
             # From here on it is there or not: there is nothing to undo in between.
@@ -226,28 +228,36 @@ class _Stopped(Exception):
 
 
 class _Blobs:
-    """The layers' archives, as blobs of the store."""
+    """The layers' archives, as blobs of the store; one of them is open at a time."""
 
     def __init__(self, store: ImageStore, stop: threading.Event) -> None:
         self._store = store
         self._stop = stop
+        self._fd = -1
+
+    def close(self) -> None:
+        """Closes what is open. Idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
     def reader(self, path: str) -> Callable[[int], bytes]:
         """Reads the blob with the digest `path`. Raises ImageError; `_Stopped` while the pull is being cancelled."""
-        name = f"{self._store.layout.blobs}/{path.removeprefix('sha256:')}"
+        self.close()
         try:
-            file = open(name, "rb", buffering=0)
+            self._fd = fd = os.open(
+                f"{self._store.layout.blobs}/{path.removeprefix('sha256:')}", os.O_RDONLY | os.O_CLOEXEC
+            )
         except OSError as error:
             raise ImageError(f"blob {path} cannot be read: {explain(error)}") from error
 
         def read(size: int) -> bytes:
             if self._stop.is_set():
-                file.close()
                 raise _Stopped
-            data = file.read(size)
-            if not data:
-                file.close()
-            return data or b""
+            try:
+                return os.read(fd, size)
+            except OSError as error:
+                raise ImageError(f"blob {path} cannot be read: {explain(error)}") from error
 
         return read
 

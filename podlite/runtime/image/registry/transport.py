@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _BROKEN = (httpx.HTTPError, OSError)
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _REDIRECTS_MAX = 10
+# With nothing, with a token that has run out meanwhile, and with a new one.
+_AUTHORIZATIONS = 3
 # A plain server may wait for the end of a line in what is the beginning of TLS.
 _LOOPBACK_SECONDS = 3.0
 _MAX_ERROR = 64 << 10
@@ -57,6 +59,11 @@ class Transport:
     @property
     def host(self) -> str:
         return self.endpoint.host
+
+    @property
+    def stall(self) -> float:
+        """How many seconds a connection may say nothing."""
+        return self._policy.stall
 
     async def aclose(self) -> None:
         if self._client is not None:
@@ -114,10 +121,12 @@ class Transport:
         return b"".join(pieces)
 
     async def _authorized(self, method: str, path: str, headers: Mapping[str, str]) -> httpx.Response:
-        for _ in range(3):
+        attempts = 0
+        while True:
             shown = self.authorizer.header
             response = await self._follow(method, path, {**headers, **({"Authorization": shown} if shown else {})})
-            if response.status_code != 401:
+            attempts += 1
+            if response.status_code != 401 or attempts == _AUTHORIZATIONS:
                 return response
             challenges = parse_challenges(response.headers.get_list("WWW-Authenticate"))
             try:
@@ -128,7 +137,6 @@ class Transport:
             if not again:
                 return response
             await response.aclose()
-        return response
 
     async def _follow(self, method: str, path: str, headers: Mapping[str, str]) -> httpx.Response:
         """One request and its redirects. What is meant for this host is shown to no other one."""
