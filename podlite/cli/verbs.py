@@ -27,6 +27,7 @@ VERBS = {
     "exec": Verb("podlite.cli.exec", "run a command in a container", _PODS, 125),
     "nsenter": Verb("podlite.cli.nsenter", "run a command of the host in a pod's namespaces", _PODS, 125),
     "inspect": Verb("podlite.cli.inspect", "print a pod with its status, as JSON or YAML", _PODS),
+    "describe": Verb("podlite.cli.describe", "say all about a pod for a person, with its events, as kubectl does", _PODS),
     "rm": Verb("podlite.cli.rm", "end pods and remove them", _PODS),
     "image": Verb("podlite.cli.image", "pull, load, list, inspect and remove images", _MACHINE),
     "prune": Verb("podlite.cli.prune", "remove what ended and killed podlites left behind", _MACHINE),

@@ -20,6 +20,8 @@ from podlite.kubelet.gotime import NANOSECONDS, rfc3339
 from podlite.kubelet.watch import Broadcast, Subscription
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podlite.api.container import Container
     from podlite.api.pod import Pod
     from podlite.kubelet.clock import Clock
@@ -96,15 +98,19 @@ class _About:
     __slots__ = ("allowances", "keys", "similar")
 
     def __init__(self) -> None:
-        self.keys: set[str] = set()
+        self.keys: dict[str, None] = {}  # the one that happened last comes last
         self.similar: dict[str, _Similar] = {}
         self.allowances: dict[str, _Allowance] = {}
 
 
 class EventRecorder:
-    """Records events, and hands them to who watches. Events that were handed out are never changed."""
+    """Records events, and hands them to who watches. Events that were handed out are never changed.
 
-    def __init__(self, clock: Clock, node_name: str) -> None:
+    `on_change` is called with the UID of what has another event, or one more time the same, at once.
+    """
+
+    def __init__(self, clock: Clock, node_name: str, on_change: Callable[[str], None] | None = None) -> None:
+        self._on_change = on_change
         self._clock = clock
         self._source = EventSource(component=COMPONENT, host=node_name)
         self._events: OrderedDict[str, Event] = OrderedDict()
@@ -130,7 +136,10 @@ class EventRecorder:
 
     def events(self, uid: str | None = None) -> list[Event]:
         """The events, of one object if its UID is given; the one that happened last comes last."""
-        return [each for each in self._events.values() if uid is None or each.involved_object.uid == uid]
+        if uid is None:
+            return list(self._events.values())
+        about = self._objects.get(uid)
+        return [self._events[key] for key in about.keys] if about is not None else []
 
     def __len__(self) -> int:
         return len(self._events)
@@ -172,17 +181,20 @@ class EventRecorder:
             return
         event = self._event(reference, type, reason, message, now_ns, before)
         self._events[key] = event
-        about.keys.add(key)
+        about.keys.pop(key, None)
+        about.keys[key] = None
         if len(self._events) > MAX_EVENTS:
             self._drop_oldest()
         if allowed:
             self._changes.send(key, event)
+        if self._on_change is not None:
+            self._on_change(reference.uid)
 
     def _drop_oldest(self) -> None:
         key, event = self._events.popitem(last=False)
         uid = event.involved_object.uid
         about = self._objects[uid]
-        about.keys.discard(key)
+        about.keys.pop(key, None)
         if not about.keys:
             del self._objects[uid]
 

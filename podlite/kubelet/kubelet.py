@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from podlite.api.base import Object
     from podlite.api.container import Container, EphemeralContainer
     from podlite.api.events import Event
-    from podlite.api.pod import Pod
+    from podlite.api.pod import Pod, PodSpec
     from podlite.api.probes import LifecycleHandler
     from podlite.api.status import PodCondition
     from podlite.cri.services import ImageService, RuntimeService
@@ -96,7 +96,7 @@ class Kubelet:
         self.images = images
         self.clock: Clock = clock or SystemClock()
         self.objects = Objects()
-        self.recorder = EventRecorder(self.clock, self.config.node_name)
+        self.recorder = EventRecorder(self.clock, self.config.node_name, self._happened)
         self._statuses = StatusManager(self.clock, self._changed, first_version=first_version)
         self._cgroups = cgroups or PodCgroups(self.config)
         self._credentials = credentials
@@ -118,7 +118,7 @@ class Kubelet:
 
     def _build(self) -> None:
         config, clock = self.config, self.clock
-        self._pod_json = PodJson(config, self._tasks, clock)
+        self._pod_json = PodJson(config, self._tasks, clock, self.recorder.events)
         self._pleg = Pleg(self.runtime, clock, config, self._woken)
         self._image_manager = ImageManager(
             self.images,
@@ -247,6 +247,7 @@ class Kubelet:
         """
         record = self._record(pod.metadata.uid)
         now = record.pod
+        pod = structs.replace(pod, spec=self._on_this_node(pod.spec))
         generation = now.metadata.generation + (pod.spec != now.spec)
         meta = structs.replace(
             pod.metadata,
@@ -404,7 +405,11 @@ class Kubelet:
             generation=pod.metadata.generation or 1,
             creation_timestamp=pod.metadata.creation_timestamp or rfc3339(self.clock.now_ns()),
         )
-        return structs.replace(pod, metadata=meta)
+        return structs.replace(pod, metadata=meta, spec=self._on_this_node(pod.spec))
+
+    def _on_this_node(self, spec: PodSpec) -> PodSpec:
+        """As bound by a scheduler, unless the manifest names a node already."""
+        return spec if spec.node_name else structs.replace(spec, node_name=self.config.node_name)
 
     async def _admit(self, pod: Pod) -> Rejection | None:
         others = self._workers.active_pods()
@@ -428,6 +433,10 @@ class Kubelet:
                 self._streams.pod_gone(change.pod.metadata.uid)
         else:
             self._pod_json.put(change.pod)
+
+    def _happened(self, uid: str) -> None:
+        if self._statuses.get(uid) is not None:
+            self._pod_json.put_events(uid)
 
     def _woken(self, uid: str, started: bool) -> None:
         self._workers.wake(uid, unless_busy=started)

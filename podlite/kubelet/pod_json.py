@@ -1,6 +1,7 @@
-"""Each pod's manifest and status as a file, `<run dir>/pods/<uid>/pod.json`: other terminals see it with no daemon.
+"""Each pod's manifest and status as a file, `<run dir>/pods/<uid>/pod.json`, and beside it its events: other terminals
+see them with no daemon.
 
-The file is replaced atomically, on a worker thread, and no more often than every few milliseconds: of changes that
+A file is replaced atomically, on a worker thread, and no more often than every few milliseconds: of changes that
 come meanwhile only the newest is written. It is in memory on most machines, and void after a reboot. What it looks
 like to others, and the lock beside it that says whose the pod is: `podlite.kubelet.written_pods`.
 """
@@ -17,13 +18,14 @@ from anyio import to_thread
 from podlite import log
 from podlite.kubelet.clock import Wake
 from podlite.kubelet.paths import pod_record_dir
-from podlite.kubelet.written_pods import NAME, remove_files, take, write_pod
+from podlite.kubelet.written_pods import NAME, remove_files, take, write_events, write_pod
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from anyio.abc import TaskGroup
 
+    from podlite.api.events import Event
     from podlite.api.pod import Pod
     from podlite.kubelet.clock import Clock
     from podlite.kubelet.types import KubeletConfig
@@ -33,13 +35,18 @@ _PERIOD = 0.02
 
 
 class PodJson:
-    """Writes pods' files. `tasks` is where the writer runs, whenever there is something to write."""
+    """Writes pods' files. `tasks` is where the writer runs, whenever there is something to write; `events` says what
+    happened to a pod."""
 
-    def __init__(self, config: KubeletConfig, tasks: TaskGroup, clock: Clock) -> None:
+    def __init__(
+        self, config: KubeletConfig, tasks: TaskGroup, clock: Clock, events: Callable[[str], list[Event]] | None = None
+    ) -> None:
         self._config = config
+        self._events = events or (lambda uid: [])
         self._tasks = tasks
         self._clock = clock
         self._dirty: dict[str, Pod] = {}
+        self._told: set[str] = set()
         self._hurry = Wake()
         self._idle: anyio.Event | None = None
         # What follows belongs to whoever holds the lock, on whatever thread.
@@ -55,6 +62,15 @@ class PodJson:
         if uid in self._removed:
             return
         self._dirty[uid] = pod
+        self._begin()
+
+    def put_events(self, uid: str) -> None:
+        """Has the pod's events written, soon, and after the pod. Of an unknown pod nothing is written."""
+        if uid not in self._removed:
+            self._told.add(uid)
+            self._begin()
+
+    def _begin(self) -> None:
         if self._idle is None:
             self._idle = anyio.Event()
             self._tasks.start_soon(self._write_all, self._idle)
@@ -63,7 +79,7 @@ class PodJson:
         """Writes what is to be written of a pod: nothing is made for a pod before it is written down. Blocking."""
         pod = self._dirty.pop(uid, None)
         if pod is not None:
-            self._write([pod])
+            self._write_pods([pod])
 
     def hold(self, uids: Iterable[str]) -> list[str]:
         """Takes the locks of pods that are written down already; returns whose could not be had. Blocking."""
@@ -116,19 +132,32 @@ class PodJson:
 
     async def _write_all(self, idle: anyio.Event) -> None:
         try:
-            while self._dirty:
+            while self._dirty or self._told:
                 with self._clock.timeout(_PERIOD):
                     await self._hurry.wait()
                 pods, self._dirty = self._dirty, {}
-                if pods:
-                    await to_thread.run_sync(self._write, list(pods.values()))
+                events, self._told = {uid: self._events(uid) for uid in self._told}, set()
+                if pods or events:
+                    await to_thread.run_sync(self._write, list(pods.values()), events)
             self._forget()
         finally:
             self._idle = None
             idle.set()
 
-    def _write(self, pods: list[Pod]) -> None:
+    def _write(self, pods: list[Pod], events: dict[str, list[Event]]) -> None:
         """Blocking."""
+        self._write_pods(pods)
+        for uid, every in events.items():
+            directory = pod_record_dir(self._config, uid)
+            with self._lock:
+                if uid in self._removed or uid not in self._held:
+                    continue
+                try:
+                    write_events(directory, every)
+                except OSError as error:
+                    log.warning("a pod's events cannot be written", path=directory, why=error.strerror or "")
+
+    def _write_pods(self, pods: list[Pod]) -> None:
         for pod in pods:
             uid, version = pod.metadata.uid, int(pod.metadata.resource_version or 0)
             directory = pod_record_dir(self._config, uid)

@@ -3,6 +3,7 @@
     <run dir>/pods/<uid>/pod.json   the manifest with its status, replaced atomically
                          pod.lock   flock: held by the process that runs the pod; in it, who that is and where it
                                     keeps the pod's files
+                         pod.events what happened to it, a list of Events, the latest last; replaced atomically
                          pod.kept   the pod is over, and is kept although nobody holds its lock
 
 The runtime's record lies in the same directory, in files whose names do not begin with `pod.`. Everything here
@@ -20,10 +21,12 @@ from podlite import log
 from podlite.linux.fs import lock_file, read_file, replace_file, write_all
 
 if TYPE_CHECKING:
+    from podlite.api.events import Event
     from podlite.api.pod import Pod
     from podlite.kubelet.types import KubeletConfig
 
 NAME = "pod.json"
+EVENTS = "pod.events"
 LOCK = "pod.lock"
 KEPT = "pod.kept"
 
@@ -78,6 +81,23 @@ def write_pod(directory: str, pod: Pod) -> None:
     replace_file(f"{directory}/{NAME}", data, scratch=f"{directory}/.{NAME}", durable=False)
 
 
+def write_events(directory: str, events: list[Event]) -> None:
+    """Raises OSError."""
+    data = msgspec.json.encode(events)
+    replace_file(f"{directory}/{EVENTS}", data, scratch=f"{directory}/.{EVENTS}", durable=False)
+
+
+def read_events(directory: str) -> list[Event]:
+    """What happened to the pod in a directory; nothing where nothing is written down of it, or cannot be read."""
+    from podlite.api.decode import from_builtins
+    from podlite.api.events import Event
+
+    try:
+        return [from_builtins(each, Event) for each in msgspec.json.decode(read_file(f"{directory}/{EVENTS}"))]
+    except (OSError, ValueError):
+        return []
+
+
 def keep(directory: str) -> None:
     """Marks a pod that is over as kept: no reaper takes it for an orphan's. Idempotent. Raises OSError."""
     os.close(os.open(f"{directory}/{KEPT}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -85,7 +105,7 @@ def keep(directory: str) -> None:
 
 def remove_files(directory: str) -> None:
     """Removes the files of this side, the lock last, and the directory if nothing else is in it. Idempotent."""
-    for name in (f".{NAME}", NAME, KEPT, LOCK):
+    for name in (f".{NAME}", f".{EVENTS}", EVENTS, NAME, KEPT, LOCK):
         try:
             os.unlink(f"{directory}/{name}")
         except FileNotFoundError:

@@ -11,6 +11,7 @@ import anyio
 import pytest
 from msgspec import structs
 
+from podlite.api.events import Event
 from podlite.api.pod import Pod
 from podlite.api.status import PodStatus
 from podlite.kubelet import pod_json
@@ -75,10 +76,10 @@ async def test_a_removed_pod_is_not_written_again(tmp_path: Path, monkeypatch: p
     reached, go = threading.Event(), threading.Event()
     original = PodJson._write
 
-    def slow(self: PodJson, pods: list[Pod]) -> None:
+    def slow(self: PodJson, pods: list[Pod], events: dict[str, list[Event]]) -> None:
         reached.set()
         go.wait(10)
-        original(self, pods)
+        original(self, pods, events)
 
     before = len(os.listdir("/proc/self/fd"))
     async with anyio.create_task_group() as tasks:
