@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from anyio import to_thread
 
-from podlite.errors import UsageError
+from podlite.errors import PodliteError, UsageError
 from podlite.kubelet.kubelet import Kubelet
 from podlite.kubelet.paths import default_config_paths
 from podlite.kubelet.types import KubeletConfig
@@ -91,6 +91,11 @@ async def open_node(options: NodeOptions, launched: Launched | None = None) -> A
                 from podlite.kubelet.adopt import adopt_all
 
                 await adopt_all(kubelet)
+
+            def debug_requested(sandbox: Sandbox, container: dict[str, Any]) -> None:
+                runtime.tasks.start_soon(debug, kubelet, sandbox.config.metadata.uid, container)
+
+            runtime.on_debug_requested = debug_requested
             yield Node(options, runtime, kubelet)
 
 
@@ -102,6 +107,17 @@ def _prepare_adoption(options: NodeOptions, networks: Networks, runtime: Runtime
     reap_half_made(options, networks, runtime.cgroups)
     written = [int(pod.metadata.resource_version or 0) for pod in read_pods(options.layout.run_dir)]
     return max([int(time.time() * 1000), *(each + _UNWRITTEN for each in written)])
+
+
+async def debug(kubelet: Kubelet, uid: str, plain: dict[str, Any]) -> None:
+    """`podlite debug` from another terminal: starts the ephemeral container, given as it is written in JSON."""
+    from podlite.api.container import EphemeralContainer
+    from podlite.api.decode import from_builtins
+
+    try:
+        await kubelet.add_ephemeral_container(uid, from_builtins(plain, EphemeralContainer))
+    except (PodliteError, ValueError) as error:
+        log.warning("an ephemeral container that was asked for is not started", pod=uid, why=str(error))
 
 
 def make_networks(options: NodeOptions) -> Networks:

@@ -6,7 +6,7 @@ import os
 import signal
 import stat
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 from anyio import to_thread
@@ -14,7 +14,7 @@ from anyio import to_thread
 from podlite.cli.guest import open_shim
 from podlite.cli.raw_terminal import RawTerminal, window_size
 from podlite.cri.errors import CRIError
-from podlite.runtime.container.exec import ShimExec, exec_in
+from podlite.runtime.container.exec import exec_in
 
 if TYPE_CHECKING:
     from anyio.abc import ByteReceiveStream, ByteSendStream, TaskGroup
@@ -43,13 +43,25 @@ async def run_exec(found: WrittenPod, container_id: str, command: list[str], std
         )
         async with execution:
             with RawTerminal(0) if raw else nullcontext():
-                return await _Session(execution).run()
+                return await Session(execution).run()
 
 
-class _Session:
+class Execution(Protocol):
+    """What a session needs of a command or of a container that it is attached to; see podlite.cri.services.ExecStream."""
+
+    stdin: ByteSendStream | None
+    stdout: ByteReceiveStream | None
+    stderr: ByteReceiveStream | None
+
+    async def resize(self, width: int, height: int) -> None: ...
+    async def wait(self) -> int: ...
+    async def signal(self, number: int) -> None: ...
+
+
+class Session:
     """A command that runs, and our streams."""
 
-    def __init__(self, execution: ShimExec) -> None:
+    def __init__(self, execution: Execution) -> None:
         self._execution = execution
         self._ended_by = 0
         # How many outputs are still open, and whether one of them is being written: then its reader is slow.

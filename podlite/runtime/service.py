@@ -106,6 +106,7 @@ class Runtime:
         self.networks = network
         self.cgroups: Cgroups | None = None
         self.on_deletion_requested: Callable[[Sandbox, int], None] = lambda sandbox, grace: None
+        self.on_debug_requested: Callable[[Sandbox, dict[str, Any]], None] = lambda sandbox, container: None
         self._host_network = HostNetwork()
         self._many = many
         self._launched = launched
@@ -258,6 +259,7 @@ class Runtime:
             ids=sandbox.ids,
             on_exited=self.shim_reported_exit,
             on_delete=lambda grace: self.deletion_requested(sandbox, grace),
+            on_debug=lambda container: self.on_debug_requested(sandbox, container),
             on_lost=lambda: self.shim_lost(sandbox),
         )
 

@@ -32,7 +32,7 @@ class ShimClient:
     """Requests to a shim, and its events.
 
     `on_exited(message)` is called for every container that ended, `on_delete(grace)` when somebody else asks for
-    the pod's deletion, `on_lost()` once when the shim is gone. `serve` runs in a task of the runtime's.
+    the pod's deletion, `on_debug(container)` for an ephemeral container (as in JSON), `on_lost()` once when the shim is gone. `serve` runs in a task of the runtime's.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class ShimClient:
         ids: Mapping[str, str],
         on_exited: Callable[[Message], None] = lambda message: None,
         on_delete: Callable[[int], None] = lambda grace: None,
+        on_debug: Callable[[Message], None] = lambda container: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.pid = 0
@@ -49,6 +50,7 @@ class ShimClient:
         self._ids = dict(ids)
         self._on_exited = on_exited
         self._on_delete = on_delete
+        self._on_debug = on_debug
         self._on_lost = on_lost
         self._execs: dict[str, asyncio.Future[int]] = {}
         self._ready: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -92,6 +94,8 @@ class ShimClient:
                 future.set_result(message["code"])
         elif kind == "delete":
             self._on_delete(message["grace"])
+        elif kind == "debug":
+            self._on_debug(message["container"])
         elif kind in ("ready", "failed") and not self._ready.done():
             self._ready.set_result(message)
 

@@ -26,11 +26,13 @@ packets are failures, never ignored.
         | <-- namespaces {id, names} [fds]|     the pod's own, net, ipc, uts, as far as it has them
         | -- adopt {id} ----------------> |     the sender becomes the owner
         | -- delete {id, grace} --------> |     a guest asks; the shim relays it to the owner as an event
+        | -- debug {id, container} -----> |     likewise: a guest asks for an ephemeral container
         | -- forget {container} --------> |     the container is removed; no answer
         | -- shutdown {id} -------------> |     every container is gone: the shim says done and exits
         | <~~ exited {container, code …}~ |     events, to the owner
         | <~~ exec_exited {exec, code} ~~ |     to whoever asked for the exec
         | <~~ delete {grace} ~~~~~~~~~~~~ |
+        | <~~ debug {container} ~~~~~~~~~ |
 
 `id` pairs an answer with its request. Standard library only: the shim runs this.
 """

@@ -546,6 +546,13 @@ class Shim:
         self._tell_owner({"m": "delete", "grace": message["grace"]})
         client.send({"m": "done", "id": message["id"]})
 
+    def _debug(self, client: Client, message: Message, fds: list[int]) -> None:
+        """Somebody else wants an ephemeral container in the pod: its owner starts it."""
+        if self.owner is None:
+            raise _Refused("nobody owns this pod")
+        self._tell_owner({"m": "debug", "container": message["container"]})
+        client.send({"m": "done", "id": message["id"]})
+
     def _forget(self, client: Client, message: Message, fds: list[int]) -> None:
         """The container has been removed; no answer."""
         container = self.containers.get(message["container"])
@@ -634,6 +641,7 @@ class Shim:
         "namespaces": _namespaces,
         "adopt": _adopt,
         "delete": _delete,
+        "debug": _debug,
         "forget": _forget,
         "shutdown": _shutdown,
     }

@@ -1,0 +1,148 @@
+"""Following a debugging container from its start to its end, with our own streams or terminal if it has them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import to_thread
+
+from podlite.cli import terminal
+from podlite.cli.exec_streams import Session
+from podlite.cli.guest import open_shim
+from podlite.cli.raw_terminal import RawTerminal, window_size
+from podlite.errors import PodliteError
+from podlite.kubelet.log_source import find_status
+from podlite.kubelet.written_pods import find
+from podlite.linux import inotify
+
+if TYPE_CHECKING:
+    from podlite.api.container import EphemeralContainer
+    from podlite.api.status import ContainerStatus
+    from podlite.kubelet.written_pods import WrittenPod
+    from podlite.runtime.container.attach import Attached
+    from podlite.runtime.shim_client import ShimClient
+
+# Beyond what starting takes, unless an image has to be pulled, which the status shows.
+_START_SECONDS = 60.0
+_STUCK = frozenset(
+    ("ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError")
+)
+
+
+async def follow_debugger(found: WrittenPod, container: EphemeralContainer) -> int:
+    """Until the container has ended; returns its exit code. Raises PodliteError where it does not start."""
+    with _Watch(found, container.name) as watch:
+        status = await watch.started()
+        if not container.stdin:
+            return await _print(found, watch, container.name)
+        if status.state.running is None:
+            return await watch.ended()
+        return await _attach(found, watch, container, status.container_id.partition("://")[2])
+
+
+async def _print(found: WrittenPod, watch: _Watch, name: str) -> int:
+    """Without our input, its output comes from its log: nothing of it is missed."""
+    from podlite.cli.lines import Lines
+    from podlite.cli.log_follow import Follow
+    from podlite.cli.pods import kubelet_config
+    from podlite.kubelet.paths import pod_logs_dir
+    from podlite.kubelet.read_logs import LogOptions
+
+    writer = Lines(labels=False, merge=True).writer(name)
+
+    def follow() -> None:
+        follow = Follow(find(found.directory), pod_logs_dir(kubelet_config(found), found.pod))
+        follow.add(name, LogOptions(follow=True), writer.write)
+        follow.run()
+        writer.end()
+
+    await to_thread.run_sync(follow, abandon_on_cancel=True)
+    return await watch.ended()
+
+
+async def _attach(found: WrittenPod, watch: _Watch, container: EphemeralContainer, container_id: str) -> int:
+    from podlite.runtime.container.attach import attach_to
+
+    async with open_shim(found) as shim:
+        attached = await attach_to(
+            shim, container_id, watch.ended, tty=container.tty, stdin=True, stdout=True, stderr=not container.tty
+        )
+        async with attached:
+            if container.tty:
+                terminal.note("If you don't see a command prompt, try pressing enter.")
+                await attached.resize(*window_size(0 if os.isatty(0) else 1))
+            with RawTerminal(0) if container.tty and os.isatty(0) else nullcontext():
+                return await Session(_Signalled(attached, shim, container_id)).run()
+
+
+class _Signalled:
+    """An attachment that signals can be sent through, as an exec's; see podlite.cli.exec_streams.Session."""
+
+    def __init__(self, attached: Attached, shim: ShimClient, container_id: str) -> None:
+        self.stdin = attached.stdin
+        self.stdout = attached.stdout
+        self.stderr = attached.stderr
+        self.resize = attached.resize
+        self.wait = attached.wait
+        self._shim = shim
+        self._container_id = container_id
+
+    async def signal(self, number: int) -> None:
+        await self._shim.signal(number, container=self._container_id)
+
+
+class _Watch:
+    """The container's status, as it is written down."""
+
+    def __init__(self, found: WrittenPod, name: str) -> None:
+        self._directory = found.directory
+        self._name = name
+
+    def __enter__(self) -> _Watch:
+        self._inotify = inotify.init()
+        inotify.add_watch(self._inotify, self._directory, inotify.IN_MOVED_TO | inotify.IN_DELETE)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        os.close(self._inotify)
+
+    async def started(self) -> ContainerStatus:
+        """Its status once it runs, or has run."""
+        status: ContainerStatus | None = None
+        with anyio.move_on_after(_START_SECONDS):
+            while True:
+                status = self._look()
+                state = status.state if status is not None else None
+                if status is not None and state is not None:
+                    if state.running is not None or state.terminated is not None:
+                        return status
+                    if state.waiting is not None and state.waiting.reason in _STUCK:
+                        break
+                await self._change()
+        why = status.state.waiting if status is not None else None
+        said = f"{why.reason}: {why.message}" if why is not None and why.message else why.reason if why else ""
+        raise PodliteError(f"container {self._name} does not start{f': {said}' if said else ''}")
+
+    async def ended(self) -> int:
+        """Its exit code once it has ended."""
+        while True:
+            status = self._look()
+            if status is not None and status.state.terminated is not None:
+                return status.state.terminated.exit_code
+            await self._change()
+
+    def _look(self) -> ContainerStatus | None:
+        try:
+            found = find(self._directory)
+        except FileNotFoundError:
+            raise PodliteError(f"the pod was removed, and container {self._name} with it") from None
+        if not found.held:
+            raise PodliteError("the podlite that ran the pod has ended")
+        return find_status(found.pod, self._name)
+
+    async def _change(self) -> None:
+        await anyio.wait_readable(self._inotify)
+        inotify.read_events(self._inotify)
