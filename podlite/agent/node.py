@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from anyio import to_thread
 
+from podlite import log
 from podlite.errors import PodliteError, UsageError
 from podlite.kubelet.kubelet import Kubelet
 from podlite.kubelet.paths import default_config_paths
@@ -22,6 +23,7 @@ from podlite.runtime.service import Runtime
 
 if TYPE_CHECKING:
     from podlite.runtime.spawner import Launched
+    from podlite.runtime.store import Sandbox
 
 # A plugin of CNI's takes tens of milliseconds, in which its thread does nothing else.
 CNI_THREADS = 4

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from podlite.kubelet.written_pods import WrittenPod
     from podlite.runtime.spawner import Launched
 
-SUMMARY = "look into a running pod with a container of your own in it"
 # `debug POD COMMAND …`: what comes after the pod is the command's, options too.
 WORDS_BEFORE_COMMAND = 1
 
@@ -28,12 +27,14 @@ _LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery/pkg/util/rand: no vowel
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite debug`."""
     parser.usage = "podlite debug [-it] POD [--image IMAGE] [--target CONTAINER] [--] [COMMAND ARGUMENT...]"
-    parser.epilog = "Exit status: the container's; 125 if podlite cannot do it. The container stays in the pod's status."
+    parser.epilog = "Exit status: the container's; 125 if podlite cannot do it. It stays in the pod's status."
     pods.add_pod(parser)
     parser.add_argument("--image", default=_IMAGE, help=f"the image to look with (this machine's own, {_IMAGE})")
     parser.add_argument("--target", metavar="CONTAINER", default="", help="see the processes of this container")
     parser.add_argument("-c", "--container", metavar="NAME", default="", help="its name (debugger- and five letters)")
-    parser.add_argument("--profile", choices=PROFILES, default="general", help="what it may do, as for kubectl (general)")
+    parser.add_argument(
+        "--profile", choices=PROFILES, default="general", help="what it may do, as for kubectl (general)"
+    )
     parser.add_argument("-e", "--env", metavar="NAME=VALUE", action="append", default=[], help="set a variable")
     parser.add_argument("-i", "--stdin", action="store_true", help="pass standard input on")
     parser.add_argument("-t", "--tty", action="store_true", help="give it a terminal")
@@ -65,16 +66,16 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
 
 def debug_container(pod: Pod, arguments: argparse.Namespace, command: list[str]) -> EphemeralContainer:
     """The container that the command line describes, defaulted. Raises UsageError for what the API would not take."""
-    from podlite.api.container import EphemeralContainer
-    from podlite.api.env import EnvVar
+    from podlite.api.container import EnvVar, EphemeralContainer
 
+    variables = [each.partition("=") for each in arguments.env]
     container = EphemeralContainer(
         name=arguments.container or f"debugger-{_suffix()}",
         image=arguments.image,
         args=[] if arguments.image == _IMAGE else command,
         command=(command or ["/bin/sh"]) if arguments.image == _IMAGE else [],
         target_container_name=arguments.target,
-        env=[_variable(each, EnvVar) for each in arguments.env],
+        env=[EnvVar(name=name, value=value) for name, _, value in variables],
         security_context=security_of(arguments.profile),
         stdin=arguments.stdin,
         tty=arguments.tty and (not arguments.stdin or os.isatty(0)),
@@ -85,11 +86,6 @@ def debug_container(pod: Pod, arguments: argparse.Namespace, command: list[str])
 
 def _suffix() -> str:
     return "".join([_LETTERS[each % len(_LETTERS)] for each in os.urandom(5)])
-
-
-def _variable(text: str, kind: type) -> object:
-    name, _, value = text.partition("=")
-    return kind(name=name, value=value)
 
 
 def security_of(profile: str) -> SecurityContext | None:

@@ -13,6 +13,7 @@ from podlite.cli import terminal
 from podlite.cli.exec_streams import Session
 from podlite.cli.guest import open_shim
 from podlite.cli.raw_terminal import RawTerminal, window_size
+from podlite.cri.errors import FailedPreconditionError
 from podlite.errors import PodliteError
 from podlite.kubelet.log_source import find_status
 from podlite.kubelet.written_pods import find
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
 # Beyond what starting takes, unless an image has to be pulled, which the status shows.
 _START_SECONDS = 60.0
 _STUCK = frozenset(
-    ("ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError", "CreateContainerError")
+    (
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+    )
 )
 
 
@@ -38,9 +46,11 @@ async def follow_debugger(found: WrittenPod, container: EphemeralContainer) -> i
         status = await watch.started()
         if not container.stdin:
             return await _print(found, watch, container.name)
-        if status.state.running is None:
-            return await watch.ended()
-        return await _attach(found, watch, container, status.container_id.partition("://")[2])
+        try:
+            return await _attach(found, watch, container, status.container_id.partition("://")[2])
+        except FailedPreconditionError:
+            # It has ended already; what it said is in its log.
+            return await _print(found, watch, container.name)
 
 
 async def _print(found: WrittenPod, watch: _Watch, name: str) -> int:

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from podlite.runtime.spawner import Launched
 
 
-SUMMARY = "say all about a pod for a person, with its events, as kubectl does"
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite describe`."""
     parser.add_argument("pods", metavar="POD", nargs="+", help="NAME, NAMESPACE/NAME, or a uid or the beginning of one")

@@ -13,8 +13,7 @@ from podlite.kubelet.types import KubeletError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from podlite.api.container import Container, EphemeralContainer, ResourceRequirements
-    from podlite.api.env import EnvVar
+    from podlite.api.container import Container, EnvVar, EphemeralContainer, ResourceRequirements
     from podlite.api.pod import Pod
     from podlite.api.probes import Probe
     from podlite.api.status import ContainerState, ContainerStatus
@@ -166,7 +165,7 @@ def _variable(text: Text, pod: Pod, container: AnyContainer, variable: EnvVar) -
 
         reference = source.resource_field_ref
         try:
-            value = resource_value(reference, pod, container, {})  # type: ignore[arg-type]
+            value = resource_value(reference, pod, container, {})
         except KubeletError:
             value = ""
         if value == "0" and reference.resource in ("limits.cpu", "limits.memory"):

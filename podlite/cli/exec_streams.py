@@ -47,7 +47,7 @@ async def run_exec(found: WrittenPod, container_id: str, command: list[str], std
 
 
 class Execution(Protocol):
-    """What a session needs of a command or of a container that it is attached to; see podlite.cri.services.ExecStream."""
+    """A command, or a container that we are attached to; see podlite.cri.services.ExecStream."""
 
     stdin: ByteSendStream | None
     stdout: ByteReceiveStream | None

@@ -16,6 +16,8 @@ def image_pod(arguments: argparse.Namespace, command: list[str]) -> str:
         container["command"] = command
     if arguments.env:
         container["env"] = [_variable(text) for text in arguments.env]
+    if arguments.publish:
+        container["ports"] = [published_port(text) for text in arguments.publish]
     volumes = [_volume(index, text) for index, text in enumerate(arguments.volume)]
     if volumes:
         container["volumeMounts"] = [mount for _, mount in volumes]
@@ -34,6 +36,23 @@ def _variable(text: str) -> dict[str, str]:
         # As `docker run -e NAME`: the variable of the caller.
         value = os.environ.get(name, "")
     return {"name": name, "value": value}
+
+
+def published_port(text: str) -> dict[str, Any]:
+    """`8080:80`, `8080:80/udp`, `127.0.0.1:8080:80`, `[::1]:8080:80` as a container's port. Pure. Raises UsageError."""
+    numbers, slash, protocol = text.partition("/")
+    before, _, container = numbers.rpartition(":")
+    address, colon, host = before.rpartition(":")
+    if not host.isdecimal() or not container.isdecimal():
+        raise UsageError(
+            f"-p {text}: it has to be HOST:CONTAINER, two port numbers, as in 8080:80 or 127.0.0.1:53:53/udp"
+        )
+    port: dict[str, Any] = {"hostPort": int(host), "containerPort": int(container)}
+    if colon:
+        port["hostIP"] = address.removeprefix("[").removesuffix("]")
+    if slash:
+        port["protocol"] = protocol.upper()
+    return port
 
 
 def _volume(index: int, text: str) -> tuple[dict[str, Any], dict[str, Any]]:

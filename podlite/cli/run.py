@@ -57,8 +57,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-v", "--volume", metavar="HOST:PATH[:ro]", action="append", default=[], help="mount a host path"
     )
     image.add_argument(
+        "-p",
+        "--publish",
+        metavar="[IP:]HOST:PORT[/PROTOCOL]",
+        action="append",
+        default=[],
+        help="publish a port of the pod on a port of this machine",
+    )
+    image.add_argument(
         "--restart", choices=("Always", "OnFailure", "Never"), default="Never", help="restart policy (Never)"
     )
+    objects = parser.add_argument_group("what pods refer to, beside what the manifests have")
+    for name, kind in (("configmap", "ConfigMap"), ("secret-from", "Secret")):
+        objects.add_argument(
+            f"--{name}",
+            metavar="NAME=PATH",
+            action="append",
+            default=[],
+            help=f"a {kind} of a file, or of the files in a directory, each under its own name",
+        )
     options.add_network(parser)
     options.add_logging(parser)
     options.add_directories(parser)
@@ -91,6 +108,10 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
             terminal.warning(warning)
         if not manifests.pods:
             raise UsageError("there is no pod in the manifests")
+        if arguments.configmap or arguments.secret_from:
+            from podlite.cli.run_objects import add_objects
+
+            add_objects(manifests, arguments.configmap, arguments.secret_from)
         import anyio
 
         from podlite.cli.run_pods import run_pods
@@ -109,7 +130,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
         return list(arguments.command)
     if not arguments.files:
         raise UsageError("there is nothing to run", hint="name a manifest, or an image with --image")
-    for name in ("name", "env", "volume"):
+    for name in ("name", "env", "volume", "publish"):
         if getattr(arguments, name):
             raise UsageError(f"--{name} goes with --image", hint="a manifest says these things itself")
     return []

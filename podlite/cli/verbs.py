@@ -28,9 +28,12 @@ VERBS = {
     "debug": Verb("podlite.cli.debug", "look into a running pod with a container of your own in it", _PODS, 125),
     "nsenter": Verb("podlite.cli.nsenter", "run a command of the host in a pod's namespaces", _PODS, 125),
     "inspect": Verb("podlite.cli.inspect", "print a pod with its status, as JSON or YAML", _PODS),
-    "describe": Verb("podlite.cli.describe", "say all about a pod for a person, with its events, as kubectl does", _PODS),
+    "describe": Verb(
+        "podlite.cli.describe", "say all about a pod for a person, with its events, as kubectl does", _PODS
+    ),
     "rm": Verb("podlite.cli.rm", "end pods and remove them", _PODS),
     "image": Verb("podlite.cli.image", "pull, load, list, inspect and remove images", _MACHINE),
+    "volume": Verb("podlite.cli.volume", "list and remove the volumes that pods have claimed", _MACHINE),
     "prune": Verb("podlite.cli.prune", "remove what ended and killed podlites left behind", _MACHINE),
     "netns": Verb("podlite.cli.netns", "name network namespaces and work in them, as `ip netns` does", _MACHINE),
     "check": Verb("podlite.cli.check", "say what this machine can and cannot do", _MACHINE),

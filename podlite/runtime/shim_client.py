@@ -32,7 +32,8 @@ class ShimClient:
     """Requests to a shim, and its events.
 
     `on_exited(message)` is called for every container that ended, `on_delete(grace)` when somebody else asks for
-    the pod's deletion, `on_debug(container)` for an ephemeral container (as in JSON), `on_lost()` once when the shim is gone. `serve` runs in a task of the runtime's.
+    the pod's deletion, `on_debug(container)` for an ephemeral container (as in JSON), `on_lost()` once when the shim
+    is gone. `serve` runs in a task of the runtime's.
     """
 
     def __init__(

@@ -1,7 +1,8 @@
 """`podlite describe` against what kubectl prints.
 
-The expected texts are laid out by hand from describePod in k8s.io/kubectl/pkg/describe/describe.go and the rules of Go's
-text/tabwriter, as in "Debug Running Pods" (https://kubernetes.io/docs/tasks/debug/debug-application/debug-running-pod/).
+The expected texts are laid out by hand from describePod in k8s.io/kubectl/pkg/describe/describe.go and the rules of
+Go's text/tabwriter; "Debug Running Pods" has an example,
+https://kubernetes.io/docs/tasks/debug/debug-application/debug-running-pod/.
 """
 
 from __future__ import annotations
@@ -119,7 +120,9 @@ tolerations: [{key: node.kubernetes.io/not-ready, operator: Exists, effect: NoEx
             last_timestamp="2026-11-23T20:00:00Z", source=EventSource(component="kubelet"),
         ),
     ]  # fmt: skip
-    assert describe_pod(pod, events, NOW) == """\
+    assert (
+        describe_pod(pod, events, NOW)
+        == """\
 Name:         nginx
 Namespace:    default
 Node:         node-1/192.0.2.1
@@ -169,17 +172,17 @@ Containers:
       /data from data (ro,path="a/b")
 Conditions:
   Type          Status
-  Initialized   True 
-  Ready         False 
+  Initialized   True\x20
+  Ready         False\x20
 Volumes:
   data:
     Type:       EmptyDir (a temporary directory that shares a pod's lifetime)
-    Medium:     
+    Medium:\x20\x20\x20\x20\x20
     SizeLimit:  <unset>
   host:
     Type:          HostPath (bare host directory volume)
     Path:          /srv
-    HostPathType:  
+    HostPathType:\x20\x20
 QoS Class:         Burstable
 Node-Selectors:    <none>
 Tolerations:       node.kubernetes.io/not-ready:NoExecute op=Exists for 300s
@@ -188,7 +191,8 @@ Events:
   ----     ------   ----               ----     -------
   Normal   Pulled   5m                 kubelet  here
   Warning  BackOff  10s (x3 over 60s)  kubelet  spec.containers{nginx}: Back-off restarting
-"""  # noqa: W291
+"""
+    )
 
 
 def test_a_pod_that_is_being_ended_and_one_that_waits() -> None:
