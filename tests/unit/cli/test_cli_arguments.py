@@ -11,7 +11,7 @@ import pytest
 
 from podlite.cli import exec as exec_verb
 from podlite.cli import rm, run, values
-from podlite.cli.image_pod import image_pod, name_of
+from podlite.cli.image_pod import image_pod, published_port, name_of
 from podlite.cli.main import main
 from podlite.cli.parser import make_parser, read, split_command
 from podlite.cli.verbs import VERBS
@@ -137,7 +137,7 @@ def test_no_values(read: Callable[[str], Any], text: str) -> None:
 
 def arguments(**given: Any) -> argparse.Namespace:
     return argparse.Namespace(
-        **{"image": "busybox", "env": [], "volume": [], "name": None, "restart": "Never", **given}
+        **{"image": "busybox", "env": [], "volume": [], "publish": [], "name": None, "restart": "Never", **given}
     )
 
 
@@ -175,3 +175,22 @@ def test_volumes_that_are_none(volume: str) -> None:
 )
 def test_its_name_is_the_images(image: str, name: str) -> None:
     assert name_of(image) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        ("8080:80", {"hostPort": 8080, "containerPort": 80}),
+        ("53:53/udp", {"hostPort": 53, "containerPort": 53, "protocol": "UDP"}),
+        ("127.0.0.1:8080:80", {"hostPort": 8080, "containerPort": 80, "hostIP": "127.0.0.1"}),
+        ("[::1]:8080:80", {"hostPort": 8080, "containerPort": 80, "hostIP": "::1"}),
+    ],
+)
+def test_published_ports(text: str, port: dict[str, Any]) -> None:
+    assert published_port(text) == port
+
+
+@pytest.mark.parametrize("text", ["80", "a:80", "80:", ":80", "80:80x"])
+def test_published_ports_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="HOST:CONTAINER"):
+        published_port(text)
