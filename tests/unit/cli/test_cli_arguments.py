@@ -11,7 +11,7 @@ import pytest
 
 from podlite.cli import exec as exec_verb
 from podlite.cli import rm, run, values
-from podlite.cli.image_pod import image_pod, published_port, name_of
+from podlite.cli.image_pod import image_pod, name_of, published_port
 from podlite.cli.main import main
 from podlite.cli.parser import make_parser, read, split_command
 from podlite.cli.verbs import VERBS
