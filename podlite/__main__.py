@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import socket
 
 # The verbs that run pods themselves.
-_SPAWNING = frozenset(("run", "agent"))
+_SPAWNING = frozenset(("run", "agent", "cri"))
 
 
 def main() -> int:

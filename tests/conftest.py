@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from podlite.runtime.layout import Layout
     from podlite.runtime.service import Runtime
 
-INTEGRATION = Path(__file__).parent / "integration"
+REAL = tuple(Path(__file__).parent / name for name in ("integration", "conformance"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,7 +37,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """The leak check around the whole suite: what tests make on the machine is gone when they end."""
-    if os.geteuid() != 0 or not any(INTEGRATION in item.path.parents for item in request.session.items):
+    items = request.session.items
+    if os.geteuid() != 0 or not any(each in item.path.parents for item in items for each in REAL):
         yield
         return
     before = machine_state()

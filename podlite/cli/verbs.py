@@ -36,5 +36,6 @@ VERBS = {
     "volume": Verb("podlite.cli.volume", "list and remove the volumes that pods have claimed", _MACHINE),
     "prune": Verb("podlite.cli.prune", "remove what ended and killed podlites left behind", _MACHINE),
     "netns": Verb("podlite.cli.netns", "name network namespaces and work in them, as `ip netns` does", _MACHINE),
+    "cri": Verb("podlite.cli.cri", "serve CRI v1 to a kubelet, crictl or critest", _MACHINE, 125),
     "check": Verb("podlite.cli.check", "say what this machine can and cannot do", _MACHINE),
 }

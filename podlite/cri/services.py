@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from anyio.abc import ByteReceiveStream, ByteSendStream, ByteStream
 
@@ -30,9 +30,21 @@ from podlite.cri.types import (
     PodSandboxConfig,
     PodSandboxFilter,
     PodSandboxStatus,
+    RuntimeConfig,
+    RuntimeConfiguration,
     RuntimeStatus,
     VersionResponse,
 )
+
+if TYPE_CHECKING:
+    from podlite.cri.stats import (
+        ContainerStats,
+        ContainerStatsFilter,
+        MetricDescriptor,
+        PodSandboxMetrics,
+        PodSandboxStats,
+        PodSandboxStatsFilter,
+    )
 
 
 class ExecStream(Protocol):
@@ -87,7 +99,7 @@ class RuntimeService(Protocol):
         """Removes the sandbox and its containers, running ones killed. Idempotent; unknown ids succeed."""
         ...
 
-    async def pod_sandbox_status(self, pod_sandbox_id: str) -> PodSandboxStatus:
+    async def pod_sandbox_status(self, pod_sandbox_id: str, *, verbose: bool = False) -> PodSandboxStatus:
         """Raises NotFoundError."""
         ...
 
@@ -120,7 +132,7 @@ class RuntimeService(Protocol):
 
     async def list_containers(self, filter: ContainerFilter | None = None) -> list[Container]: ...
 
-    async def container_status(self, container_id: str) -> ContainerStatus:
+    async def container_status(self, container_id: str, *, verbose: bool = False) -> ContainerStatus:
         """Raises NotFoundError."""
         ...
 
@@ -147,7 +159,44 @@ class RuntimeService(Protocol):
     async def attach(self, container_id: str, *, tty: bool, stdin: bool, stdout: bool, stderr: bool) -> ExecStream: ...
 
     async def port_forward(self, pod_sandbox_id: str, port: int) -> ByteStream:
-        """One connection to `port` on the loopback address of the pod's network."""
+        """One connection to `port` on the loopback address of the pod's network.
+
+        Raises NotFoundError, FailedPreconditionError; UnavailableError if nobody listens there.
+        """
+        ...
+
+    async def container_stats(self, container_id: str) -> ContainerStats:
+        """Raises NotFoundError."""
+        ...
+
+    async def list_container_stats(self, filter: ContainerStatsFilter | None = None) -> list[ContainerStats]:
+        """Those of running containers."""
+        ...
+
+    async def pod_sandbox_stats(self, pod_sandbox_id: str) -> PodSandboxStats:
+        """Raises NotFoundError."""
+        ...
+
+    async def list_pod_sandbox_stats(self, filter: PodSandboxStatsFilter | None = None) -> list[PodSandboxStats]:
+        """Those of ready sandboxes."""
+        ...
+
+    async def list_metric_descriptors(self) -> list[MetricDescriptor]: ...
+
+    async def list_pod_sandbox_metrics(self) -> list[PodSandboxMetrics]: ...
+
+    async def update_pod_sandbox_resources(
+        self, pod_sandbox_id: str, overhead: LinuxContainerResources | None, resources: LinuxContainerResources | None
+    ) -> None:
+        """Tells the runtime what the pod as a whole may use now; its cgroup is the caller's. Raises NotFoundError."""
+        ...
+
+    async def update_runtime_config(self, config: RuntimeConfig) -> None: ...
+
+    async def runtime_config(self) -> RuntimeConfiguration: ...
+
+    async def checkpoint_container(self, container_id: str, location: str, timeout: float = 0) -> None:
+        """Raises UnimplementedError where the runtime cannot, NotFoundError, FailedPreconditionError."""
         ...
 
     def get_container_events(self) -> AbstractAsyncContextManager[AsyncIterator[ContainerEvent]]:

@@ -253,6 +253,8 @@ class PodSandboxNetworkStatus(Message):
 
 
 class PodSandboxStatus(Message):
+    """`info` is filled only when the call was verbose; its values are JSON."""
+
     id: str
     metadata: PodSandboxMetadata
     state: PodSandboxState = PodSandboxState.SANDBOX_READY
@@ -262,6 +264,7 @@ class PodSandboxStatus(Message):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     runtime_handler: str = ""
+    info: dict[str, str] = {}
 
 
 class PodSandbox(Message):
@@ -347,6 +350,8 @@ class LinuxContainerUser(Message):
 
 
 class ContainerStatus(Message):
+    """`info` is filled only when the call was verbose; its values are JSON."""
+
     id: str
     metadata: ContainerMetadata
     state: ContainerState = ContainerState.CONTAINER_UNKNOWN
@@ -366,6 +371,7 @@ class ContainerStatus(Message):
     image_id: str = ""
     user: LinuxContainerUser | None = None
     stop_signal: str = ""
+    info: dict[str, str] = {}
 
 
 class Container(Message):
@@ -471,3 +477,25 @@ class RuntimeStatus(Message):
     runtime_handlers: list[RuntimeHandler] = []
     supplemental_groups_policy: bool = False
     user_namespaces_host_network: bool = False
+
+
+class LinuxRuntimeConfiguration(Message):
+    cgroup_driver: CgroupDriver = CgroupDriver.SYSTEMD
+
+
+class RuntimeConfiguration(Message):
+    """RuntimeConfigResponse: what a kubelet has to know before it names cgroups."""
+
+    linux: LinuxRuntimeConfiguration | None = None
+
+
+class NetworkConfig(Message):
+    """`pod_cidr`: the ranges for pods' addresses, comma-separated."""
+
+    pod_cidr: str = ""
+
+
+class RuntimeConfig(Message):
+    """What UpdateRuntimeConfig brings."""
+
+    network_config: NetworkConfig | None = None

@@ -36,6 +36,7 @@ from podlite.linux.cgroup_tree import ancestors, available, make_v1, make_v2
 from podlite.linux.cgroup_walk import thaw_v1
 
 if TYPE_CHECKING:
+    from podlite.linux.cgroup_details import Details
     from podlite.linux.cgroup_mounts import Hierarchy
     from podlite.linux.devices import DeviceRule
 
@@ -355,6 +356,18 @@ class Cgroups:
             if on_v1 is not None:
                 add(stats, on_v1)
         return stats
+
+    def details(self, path: str) -> Details:
+        """What cAdvisor's metrics say beyond `stats`."""
+        from podlite.linux import cgroup_details
+
+        self._check(path)
+        details = cgroup_details.Details()
+        if self.unified is not None:
+            cgroup_details.add_v2(details, self.unified.mount + path)
+        for controller, hierarchy in self._v1.items():
+            cgroup_details.add_v1(details, controller, hierarchy.mount + path)
+        return details
 
     def oom_kills(self, path: str) -> int:
         """How many processes the kernel killed in the cgroup for lack of memory; 0 if it is gone."""

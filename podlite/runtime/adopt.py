@@ -69,7 +69,8 @@ class Found:
 
 async def adopt_sandboxes(runtime: Runtime) -> list[str]:
     """Takes over every sandbox that can be; returns their ids. What cannot be taken is logged, and left alone."""
-    found = await to_thread.run_sync(_find, runtime.layout.pods_dir, set(_directories(runtime)))
+    known = set(_directories(runtime))
+    found = await to_thread.run_sync(_find, runtime.layout.pods_dir, known, runtime.keeper)
     adopted: list[str] = []
     limiter = anyio.CapacityLimiter(_AT_ONCE)
 
@@ -91,7 +92,7 @@ def _directories(runtime: Runtime) -> list[str]:
     return [each.directory for each in runtime.store.sandboxes.values()]
 
 
-def _find(pods_dir: str, known: set[str]) -> list[Found]:
+def _find(pods_dir: str, known: set[str], keeper: str) -> list[Found]:
     """Blocking."""
     try:
         names = sorted(os.listdir(pods_dir))
@@ -103,7 +104,7 @@ def _find(pods_dir: str, known: set[str]) -> list[Found]:
         if directory in known or not os.path.exists(f"{directory}/{RECORD}"):
             continue
         try:
-            each = _look(directory)
+            each = _look(directory, keeper)
         except (OSError, ValueError) as error:
             log.warning("a record cannot be read", directory=directory, why=explain(error))
             continue
@@ -112,14 +113,15 @@ def _find(pods_dir: str, known: set[str]) -> list[Found]:
     return found
 
 
-def _look(directory: str) -> Found | None:
+def _look(directory: str, keeper: str) -> Found | None:
     """The sandbox if it is to be had. Raises OSError, ValueError."""
     lock = FileLock(f"{directory}/{LOCK}")
     if not lock.acquire(wait=False):
         return None
     try:
         entries = load(f"{directory}/{RECORD}")
-        if entries and entries[0].get("stay") and any("confirmed" in each for each in entries):
+        ours = entries and entries[0].get("stay") and entries[0].get("keeper", "") == keeper
+        if ours and any("confirmed" in each for each in entries):
             return Found(directory, lock, entries, _connect(directory))
     except BaseException:
         lock.release()

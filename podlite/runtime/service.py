@@ -19,6 +19,7 @@ from podlite import log
 from podlite.cri.errors import CRIError, UnimplementedError
 from podlite.cri.services import ExecStream
 from podlite.cri.types import (
+    CgroupDriver,
     Container,
     ContainerConfig,
     ContainerEvent,
@@ -26,12 +27,15 @@ from podlite.cri.types import (
     ContainerStatus,
     ExecSyncResult,
     LinuxContainerResources,
+    LinuxRuntimeConfiguration,
     NamespaceMode,
     PodSandbox,
     PodSandboxConfig,
     PodSandboxFilter,
     PodSandboxStatus,
     RuntimeCondition,
+    RuntimeConfig,
+    RuntimeConfiguration,
     RuntimeHandler,
     RuntimeStatus,
     VersionResponse,
@@ -65,7 +69,16 @@ from podlite.version import __version__
 if TYPE_CHECKING:
     import socket
 
+    from podlite.cri.stats import (
+        ContainerStats,
+        ContainerStatsFilter,
+        MetricDescriptor,
+        PodSandboxMetrics,
+        PodSandboxStats,
+        PodSandboxStatsFilter,
+    )
     from podlite.runtime.container.create import Prepared
+    from podlite.runtime.stats import CpuRates
 
 NAME = "podlite"
 
@@ -78,7 +91,9 @@ class Runtime:
     containers are to be expected (a server, a benchmark), for which other mechanisms are cheaper. `launched` is a
     spawner that the program has started already. With `pods_survive` closing the runtime leaves its pods alone.
     With `adoptable` they run on whatever ends this process, and another runtime can `adopt` them; without, they
-    end with it.
+    end with it. A runtime adopts what one with the same `keeper` left, for an agent's pods are not a CRI server's.
+    With `foreign_cgroups` pods are put wherever their configuration says; without, below the layout's
+    cgroup root only.
     """
 
     def __init__(
@@ -92,6 +107,8 @@ class Runtime:
         launched: Launched | None = None,
         pods_survive: bool = False,
         adoptable: bool = False,
+        keeper: str = "",
+        foreign_cgroups: bool = False,
     ) -> None:
         self.layout = layout or Layout()
         self.store = Store()
@@ -100,6 +117,7 @@ class Runtime:
         self.images = StoreImageService(self.image_store)
         self.threads = NamespaceThreads(namespace_threads)
         self.adoptable = adoptable
+        self.keeper = keeper
         self.pods_survive = pods_survive or adoptable
         if not isinstance(network, Networks):
             network = Networks(network or "builtin", self.layout, NetworkOptions(pod_cidrs))
@@ -107,10 +125,12 @@ class Runtime:
         self.cgroups: Cgroups | None = None
         self.on_deletion_requested: Callable[[Sandbox, int], None] = lambda sandbox, grace: None
         self.on_debug_requested: Callable[[Sandbox, dict[str, Any]], None] = lambda sandbox, container: None
+        self._foreign_cgroups = foreign_cgroups
         self._host_network = HostNetwork()
         self._many = many
         self._launched = launched
         self._warned: set[str] = set()
+        self._cpu_rates: CpuRates | None = None
         self._tasks: TaskGroup | None = None
         self._exit: Callable[..., Any] | None = None
 
@@ -160,7 +180,8 @@ class Runtime:
             os.makedirs(directory, mode=0o700, exist_ok=True)
         os.makedirs(self.layout.log_dir, mode=0o755, exist_ok=True)
         netns.prepare_directory(self.layout.netns_dir)
-        self.cgroups = Cgroups.detect(self.layout.cgroup_root, devices_by_bpf=self._many)
+        root = "/" if self._foreign_cgroups else self.layout.cgroup_root
+        self.cgroups = Cgroups.detect(root, devices_by_bpf=self._many)
 
     async def __aexit__(self, *error: object) -> None:
         with anyio.CancelScope(shield=True), step("runtime.close"):
@@ -199,6 +220,15 @@ class Runtime:
             self.cgroups.close()
 
     # --- what the calls share ---------------------------------------------------------------
+
+    @property
+    def cpu_rates(self) -> CpuRates:
+        """From one look at the CPU usage to the next."""
+        if self._cpu_rates is None:
+            from podlite.runtime.stats import CpuRates
+
+            self._cpu_rates = CpuRates()
+        return self._cpu_rates
 
     def journal(self, sandbox: Sandbox) -> Journal:
         """The sandbox's record, open for appending; the caller closes it. Blocking."""
@@ -343,11 +373,16 @@ class Runtime:
         if problems:
             network.reason = "NetworkPluginNotReady"
             network.message = " ".join(problems)
-        return RuntimeStatus(
+        status = RuntimeStatus(
             conditions=[RuntimeCondition(type="RuntimeReady", status=True), network],
             runtime_handlers=[RuntimeHandler(recursive_read_only_mounts=True)],
             supplemental_groups_policy=True,
         )
+        if verbose:
+            from podlite.runtime.info import runtime_info
+
+            status.info = runtime_info(self)
+        return status
 
     async def run_pod_sandbox(self, config: PodSandboxConfig, runtime_handler: str = "") -> str:
         return await run.run_pod_sandbox(self, config, runtime_handler)
@@ -358,8 +393,14 @@ class Runtime:
     async def remove_pod_sandbox(self, pod_sandbox_id: str) -> None:
         await sandbox_remove.remove_pod_sandbox(self, pod_sandbox_id)
 
-    async def pod_sandbox_status(self, pod_sandbox_id: str) -> PodSandboxStatus:
-        return statuses.pod_sandbox_status(self.store.sandbox(pod_sandbox_id))
+    async def pod_sandbox_status(self, pod_sandbox_id: str, *, verbose: bool = False) -> PodSandboxStatus:
+        sandbox = self.store.sandbox(pod_sandbox_id)
+        status = statuses.pod_sandbox_status(sandbox)
+        if verbose:
+            from podlite.runtime.info import sandbox_info
+
+            status.info = sandbox_info(sandbox)
+        return status
 
     async def list_pod_sandbox(self, filter: PodSandboxFilter | None = None) -> list[PodSandbox]:
         return statuses.list_pod_sandbox(self.store.sandboxes.values(), filter)
@@ -381,8 +422,14 @@ class Runtime:
     async def list_containers(self, filter: ContainerFilter | None = None) -> list[Container]:
         return statuses.list_containers(self.store.containers.values(), filter)
 
-    async def container_status(self, container_id: str) -> ContainerStatus:
-        return statuses.container_status(self.store.container(container_id))
+    async def container_status(self, container_id: str, *, verbose: bool = False) -> ContainerStatus:
+        container = self.store.container(container_id)
+        status = statuses.container_status(container)
+        if verbose:
+            from podlite.runtime.info import container_info
+
+            status.info = container_info(container)
+        return status
 
     async def update_container_resources(self, container_id: str, linux: LinuxContainerResources) -> None:
         from podlite.runtime.container.update import update_container_resources
@@ -390,9 +437,9 @@ class Runtime:
         await update_container_resources(self, container_id, linux)
 
     async def reopen_container_log(self, container_id: str) -> None:
-        container = self.store.running_container(container_id)
-        assert container.sandbox.shim is not None
-        await container.sandbox.shim.request({"m": "reopen", "container": container.id})
+        from podlite.runtime.container.reopen_log import reopen_container_log
+
+        await reopen_container_log(self, container_id)
 
     async def exec_sync(self, container_id: str, cmd: list[str], timeout: float = 0) -> ExecSyncResult:
         from podlite.runtime.container.exec import exec_sync
@@ -412,7 +459,61 @@ class Runtime:
         return await attach_container(self, container_id, tty=tty, stdin=stdin, stdout=stdout, stderr=stderr)
 
     async def port_forward(self, pod_sandbox_id: str, port: int) -> ByteStream:
-        raise UnimplementedError("port-forward is not there yet")
+        from podlite.runtime.sandbox.port_forward import port_forward
+
+        return await port_forward(self, pod_sandbox_id, port)
+
+    async def container_stats(self, container_id: str) -> ContainerStats:
+        from podlite.runtime.stats import container_stats
+
+        return await container_stats(self, container_id)
+
+    async def list_container_stats(self, filter: ContainerStatsFilter | None = None) -> list[ContainerStats]:
+        from podlite.runtime.stats import list_container_stats
+
+        return await list_container_stats(self, filter)
+
+    async def pod_sandbox_stats(self, pod_sandbox_id: str) -> PodSandboxStats:
+        from podlite.runtime.stats import pod_sandbox_stats
+
+        return await pod_sandbox_stats(self, pod_sandbox_id)
+
+    async def list_pod_sandbox_stats(self, filter: PodSandboxStatsFilter | None = None) -> list[PodSandboxStats]:
+        from podlite.runtime.stats import list_pod_sandbox_stats
+
+        return await list_pod_sandbox_stats(self, filter)
+
+    async def list_metric_descriptors(self) -> list[MetricDescriptor]:
+        from podlite.runtime.metrics import list_metric_descriptors
+
+        return list_metric_descriptors()
+
+    async def list_pod_sandbox_metrics(self) -> list[PodSandboxMetrics]:
+        from podlite.runtime.metrics import list_pod_sandbox_metrics
+
+        return await list_pod_sandbox_metrics(self)
+
+    async def update_pod_sandbox_resources(
+        self, pod_sandbox_id: str, overhead: LinuxContainerResources | None, resources: LinuxContainerResources | None
+    ) -> None:
+        """The pod's cgroup is its owner's, who has limited it already: this only has to be known."""
+        linux = self.store.sandbox(pod_sandbox_id).config.linux
+        if linux is not None:
+            linux.overhead = overhead or linux.overhead
+            linux.resources = resources or linux.resources
+
+    async def update_runtime_config(self, config: RuntimeConfig) -> None:
+        """The pods' addresses are podlite's own affair (`--pod-cidr`): another range than that is only noted."""
+        wanted = config.network_config.pod_cidr if config.network_config is not None else ""
+        if wanted:
+            log.info("the kubelet names a range for pods' addresses; podlite's own stays in use", pod_cidr=wanted)
+
+    async def runtime_config(self) -> RuntimeConfiguration:
+        return RuntimeConfiguration(linux=LinuxRuntimeConfiguration(cgroup_driver=CgroupDriver.CGROUPFS))
+
+    async def checkpoint_container(self, container_id: str, location: str, timeout: float = 0) -> None:
+        self.store.running_container(container_id)
+        raise UnimplementedError("this runtime does not write checkpoints")
 
     def get_container_events(self) -> AbstractAsyncContextManager[AsyncIterator[ContainerEvent]]:
         return self.events.subscribe()

@@ -61,7 +61,7 @@ def list_pod_sandbox(sandboxes: Iterable[Sandbox], filter: PodSandboxFilter | No
         for each in sandboxes
         if each.id.startswith(wanted.id)
         and wanted.state in (None, _sandbox_state(each))
-        and _has_labels(each.config.labels, wanted.label_selector)
+        and has_labels(each.config.labels, wanted.label_selector)
     ]
 
 
@@ -115,9 +115,10 @@ def list_containers(containers: Iterable[Container], filter: ContainerFilter | N
         if each.id.startswith(wanted.id)
         and wanted.state in (None, CRI_STATES[each.state])
         and each.sandbox.id.startswith(wanted.pod_sandbox_id)
-        and _has_labels(each.config.labels, wanted.label_selector)
+        and has_labels(each.config.labels, wanted.label_selector)
     ]
 
 
-def _has_labels(labels: dict[str, str], selector: dict[str, str]) -> bool:
+def has_labels(labels: dict[str, str], selector: dict[str, str]) -> bool:
+    """Whether all of the selector's labels are there."""
     return all(labels.get(key) == value for key, value in selector.items())

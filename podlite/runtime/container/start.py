@@ -181,6 +181,9 @@ def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
             "parent_death": True,
             "console": config.tty,
         }
+        seccomp = len(fds) - 1 if program >= 0 else -1
+        if container.log_path:
+            fds.append(open_log(container.log_path))
         resources = container.resources
         message: Message = {
             "m": "start",
@@ -201,16 +204,21 @@ def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
             "new_cgroup_namespace": bool(prepared.cgroup or prepared.cgroups) and not context.privileged,
             "join": _namespaces(container),
             "pid_namespace": _pid_namespace(container),
-            "seccomp": len(fds) - 1 if program >= 0 else -1,
+            "seccomp": seccomp,
             "stdin": config.stdin,
             "stdin_once": config.stdin_once,
             "tty": config.tty,
-            "log": container.log_path,
+            "log": len(fds) - 1 if container.log_path else -1,
         }
     except BaseException:
         _close(fds)
         raise
     return message, fds
+
+
+def open_log(path: str) -> int:
+    """A container's log file, for its shim to write to. Blocking. Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
 
 
 def _root_mount(container: Container, *, devices: bool) -> int:

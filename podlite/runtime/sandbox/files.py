@@ -12,7 +12,7 @@ from podlite.runtime.store import Sandbox
 def write_files(sandbox: Sandbox, directory_fd: int) -> None:
     """Writes the files into the sandbox's directory. Blocking. Raises OSError."""
     on_host = sandbox.namespaces.network == NamespaceMode.NODE
-    hostname = os.uname().nodename if on_host else sandbox.config.hostname
+    hostname = os.uname().nodename if on_host or not sandbox.config.hostname else sandbox.config.hostname
     _write(directory_fd, "resolv.conf", resolv_conf(sandbox.config.dns_config).encode())
     _write(directory_fd, "hostname", hostname.encode() + b"\n")
     _write(directory_fd, "hosts", _hosts())

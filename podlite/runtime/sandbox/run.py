@@ -175,7 +175,7 @@ def _on_thread(
         directory_fd = _make_directory(sandbox)
         try:
             sandbox.network = network.plan(request)
-            journal = Journal.create(directory_fd, _header(sandbox, stay=runtime.adoptable))
+            journal = Journal.create(directory_fd, _header(sandbox, stay=runtime.adoptable, keeper=runtime.keeper))
         except BaseException:
             os.close(directory_fd)
             raise
@@ -205,7 +205,7 @@ def _make_directory(sandbox: Sandbox) -> int:
     return os.open(sandbox.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _header(sandbox: Sandbox, *, stay: bool) -> dict[str, object]:
+def _header(sandbox: Sandbox, *, stay: bool, keeper: str) -> dict[str, object]:
     return {
         "sandbox": sandbox.id,
         "config": sandbox.config,
@@ -213,6 +213,7 @@ def _header(sandbox: Sandbox, *, stay: bool) -> dict[str, object]:
         "runtime_handler": sandbox.runtime_handler,
         "netns": sandbox.netns_path,
         "stay": stay,
+        "keeper": keeper,
         "network": sandbox.network,
     }
 

@@ -17,26 +17,22 @@ CHUNK = 16384
 
 
 class LogWriter:
-    """Writes one container's log. An empty `path` discards the output.
+    """Writes one container's log to `fd`, which it owns; -1 discards the output.
 
+    The file is opened by the runtime, for wherever the caller wants it, and a shim's mount namespace is its own.
     A write that fails (a full disk) loses that chunk, never the container: how much was lost is written
     into the log once it can be written to again.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._fd = -1
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
         self._second = -1
         self._prefix = b""
         self._lost = 0
         self._why = ""
-        self.reopen()
 
-    def reopen(self) -> None:
-        """Opens the file anew at its path; the caller has renamed the old one. Raises OSError, the old file kept."""
-        if not self.path:
-            return
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    def reopen(self, fd: int) -> None:
+        """Goes on in another file, which it owns then: the old one has been renamed."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = fd

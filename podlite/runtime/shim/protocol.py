@@ -16,7 +16,8 @@ packets are failures, never ignored.
         | <-- started {id, pid, …} ------ |     or  failed {id, error, step, code}
         | -- exec {id, …} [stdio] ------> |
         | <-- started {id, pid} [pty] --- |     or  failed
-        | -- signal / resize / reopen --> |
+        | -- signal / resize -----------> |
+        | -- reopen {id, container} [fd]> |     the log goes on in this file
         | <-- done {id} ----------------- |     or  failed
         | -- attach {id, container} [fds] |
         | <-- attached {id} [stdin] ----- |     or  failed

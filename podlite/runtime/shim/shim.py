@@ -58,6 +58,14 @@ GUESTS = 64
 _LAST_SECONDS = 1.0
 
 
+def _take(fds: list[int], index: int) -> int:
+    """A descriptor of a request that is to outlive it; -1 for an index of -1."""
+    if index < 0:
+        return -1
+    fd, fds[index] = fds[index], -1
+    return fd
+
+
 class _Refused(Exception):
     """A request that cannot be carried out; its text is the answer."""
 
@@ -264,7 +272,7 @@ class Shim:
             raise _Refused(f"container {message['container']} has been started already")
         if self.ending:
             raise _Refused("the pod is ending")
-        log = LogWriter(message["log"])
+        log = LogWriter(_take(fds, message["log"]))
         try:
             container = Container(message, log, self.loop)
         except BaseException:
@@ -474,7 +482,7 @@ class Shim:
         container = self._find(message)
         if container.state != RUNNING:
             raise _Refused(f"container {container.id} is not running")
-        container.log.reopen()
+        container.log.reopen(_take(fds, 0))
         client.send({"m": "done", "id": message["id"]})
 
     def _attach(self, client: Client, message: Message, fds: list[int]) -> None:
