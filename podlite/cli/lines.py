@@ -30,8 +30,9 @@ class Lines:
     def write(self, writer: LineWriter, stream: str, data: bytes) -> None:
         """`data` is complete as it is to be seen, but for what is left unfinished by somebody else."""
         if writer.label:
-            if self._unfinished not in (None, writer):
+            if self._unfinished is not None and self._unfinished is not writer:
                 data = b"\n" + data
+                self._unfinished.interrupted()
             self._unfinished = None if data.endswith(b"\n") else writer
         target = sys.stderr.buffer if stream == "stderr" and not self._merge else sys.stdout.buffer
         target.write(data)
@@ -56,6 +57,10 @@ class LineWriter:
             body = data.removesuffix(b"\n").replace(b"\n", b"\n" + self.label)
             data = start + body + (b"\n" if self._at_start else b"")
         self._lines.write(self, stream, data)
+
+    def interrupted(self) -> None:
+        """Somebody else has ended our unfinished line: what follows of it is a line of its own."""
+        self._at_start = True
 
     def end(self) -> None:
         """A labelled last line without an end gets one, for somebody else's follows."""

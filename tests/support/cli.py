@@ -13,6 +13,7 @@ from typing import Any
 
 from podlite.runtime.layout import Layout
 from tests.support.leaks import processes_titled
+from tests.support.terminal import Terminal
 
 HOST_IMAGE = "podlite.local/host:1"
 # Far beyond what anything takes: a test that waits so long has failed.
@@ -132,6 +133,10 @@ class Podlite:
         command = Command(process, directory)
         self._commands.append(command)
         return command
+
+    def terminal(self, *words: str, env: dict[str, str] | None = None, **options: Any) -> Terminal:
+        """A command on a terminal of its own: a context manager."""
+        return Terminal(self.argv(*words), self.environment(**(env or {})), **options)
 
     def run_in_background(self, text: str, *words: str, says: str = "started") -> Command:
         """Starts `podlite run` for a manifest, and waits until its standard error says something."""
