@@ -21,8 +21,8 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     their own. `connect` and `stall` bound how long a connection may take, and how long one may say nothing.
     """
 
-    attempts: int = 5
-    first: float = 0.5
+    attempts: int = 4
+    first: float = 0.4
     longest: float = 15.0
     patience: float = 60.0
     connect: float = 30.0
