@@ -19,16 +19,32 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite check`."""
-    parser.epilog = "Exit status: 0 if `podlite run` can work here, 1 if it cannot."
+    parser.epilog = (
+        "Exit status: 0 if `podlite run` can work here, 1 if it cannot;"
+        " with --network 1 if a way is not as it should be."
+    )
     parser.add_argument("--fields", action="store_true", help="every field of a Pod, and whether it is supported")
     parser.add_argument("-o", "--output", choices=("json", "yaml"), help="another form than lines")
-    options.add_directories(parser, "cgroup-root")
+    parser.add_argument(
+        "--network",
+        nargs="?",
+        choices=("builtin", "cni"),
+        const="builtin",
+        default="",
+        help="make two pods and a stand-in for the rest of the world, and try who reaches whom (builtin)",
+    )
+    options.add_network_details(parser)
+    options.add_directories(parser)
 
 
 def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     """Prints the facts; returns the exit status."""
     if arguments.fields:
         return _print_fields(arguments.output)
+    if arguments.network:
+        from podlite.cli.check_network import check_network
+
+        return check_network(arguments)
     from podlite.linux import facts
 
     found = facts.facts(arguments.cgroup_root)

@@ -43,6 +43,15 @@ def add_network(parser: argparse.ArgumentParser) -> None:
         default="builtin",
         help="the pods' network (builtin); a pod's annotation podlite.local/network says otherwise",
     )
+    _add_network_details(group)
+
+
+def add_network_details(parser: argparse.ArgumentParser) -> None:
+    """What belongs to the one network or the other, without the choice between them."""
+    _add_network_details(parser.add_argument_group(NETWORK))
+
+
+def _add_network_details(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--pod-cidr",
         metavar="RANGE",

@@ -10,6 +10,7 @@ import pytest
 from network_hosts import Host, new_host
 
 from podlite.linux import netns
+from podlite.linux.syscalls import MNT_DETACH, umount2
 
 
 @pytest.fixture
@@ -21,6 +22,10 @@ def run_dir() -> Iterator[str]:
     pins = f"{directory}/netns"
     for name in os.listdir(pins) if os.path.isdir(pins) else []:
         netns.remove(f"{pins}/{name}")
+    try:
+        umount2(pins, MNT_DETACH)
+    except OSError:
+        pass  # it is no mount point of its own, as it is for a whole podlite
     shutil.rmtree(directory)
 
 
