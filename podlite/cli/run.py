@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-trying", action="store_true", help="never give up on a pod that cannot be started, as the kubelet"
     )
+    parser.add_argument(
+        "-d", "--detach", action="store_true", help="hand the pods to the agent, started if none runs, and return"
+    )
     parser.add_argument("--trace", metavar="FILE", help="write the run's timeline, in Chrome's trace-event format")
     image = parser.add_argument_group("a pod without a file")
     image.add_argument("--image", metavar="IMAGE", help="run this image")
@@ -112,6 +115,10 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
             from podlite.cli.run_objects import add_objects
 
             add_objects(manifests, arguments.configmap, arguments.secret_from)
+        if arguments.detach:
+            from podlite.cli.detach import run_detached
+
+            return run_detached(arguments, manifests)
         import anyio
 
         from podlite.cli.run_pods import run_pods

@@ -23,6 +23,7 @@ VERBS = {
     ),
     "agent": Verb("podlite.cli.agent", "run pods that outlive podlite, from manifests and from its API", _PODS, 125),
     "ps": Verb("podlite.cli.ps", "list the pods that podlite runs on this machine", _PODS),
+    "get": Verb("podlite.cli.get", "list or watch pods, events, ConfigMaps and Secrets, as kubectl does", _PODS),
     "logs": Verb("podlite.cli.logs", "print or follow the output of a container", _PODS),
     "exec": Verb("podlite.cli.exec", "run a command in a container", _PODS, 125),
     "debug": Verb("podlite.cli.debug", "look into a running pod with a container of your own in it", _PODS, 125),
@@ -32,6 +33,9 @@ VERBS = {
         "podlite.cli.describe", "say all about a pod for a person, with its events, as kubectl does", _PODS
     ),
     "rm": Verb("podlite.cli.rm", "end pods and remove them", _PODS),
+    "delete": Verb("podlite.cli.delete", "end and remove pods, ConfigMaps and Secrets, as kubectl does", _PODS),
+    "events": Verb("podlite.cli.events", "list or watch what happened to pods", _PODS),
+    "wait": Verb("podlite.cli.wait", "wait until pods are ready, gone or otherwise as they should be", _PODS),
     "image": Verb("podlite.cli.image", "pull, load, list, inspect and remove images", _MACHINE),
     "volume": Verb("podlite.cli.volume", "list and remove the volumes that pods have claimed", _MACHINE),
     "prune": Verb("podlite.cli.prune", "remove what ended and killed podlites left behind", _MACHINE),

@@ -21,6 +21,8 @@ from podlite.linux import inotify
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from anyio.abc import TaskStatus
+
     from podlite.api.pod import Pod
     from podlite.kubelet.written_pods import WrittenPod
 
@@ -48,12 +50,16 @@ class ForeignPods:
         self._known: dict[str, WrittenPod] = {}
         self._watches: dict[int, str] = {}
 
-    async def run(self) -> None:
-        """Until it is cancelled."""
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Until it is cancelled. Reports as started once everything that is there is known."""
         fd = inotify.init()
+        started = False
         try:
+            await to_thread.run_sync(_make_directory, self._pods_dir)
             top = inotify.add_watch(fd, self._pods_dir, _COMING)
             await self._look_at_all(fd)
+            started = True
+            task_status.started()
             while True:
                 with anyio.move_on_after(_LOOK_SECONDS if self._known else None):
                     await anyio.wait_readable(fd)
@@ -70,6 +76,8 @@ class ForeignPods:
                     await self._look(fd, uid)
         except OSError as error:
             log.warning("the pods of other podlites are not seen", why=explain(error))
+            if not started:
+                task_status.started()
             await anyio.sleep_forever()
         finally:
             anyio.notify_closing(fd)
@@ -107,6 +115,10 @@ class ForeignPods:
     def _forget(self, uid: str) -> None:
         if self._known.pop(uid, None) is not None:
             self._gone(uid)
+
+
+def _make_directory(path: str) -> None:
+    os.makedirs(path, mode=0o700, exist_ok=True)
 
 
 def shown(written: WrittenPod) -> Pod:

@@ -78,7 +78,7 @@ async def serve_api(node: Node, controller: PodController, path: str) -> AsyncIt
     state = ApiState(node.options.layout.pods_dir, node, controller)
     sock = await to_thread.run_sync(listen, path)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(state.follow)
+        await tasks.start(state.follow)
         metrics.listen()
         try:
             async with serve_http(make_app(state, metrics), sock):

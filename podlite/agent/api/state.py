@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from podlite.agent.api.foreign import ForeignPods
 from podlite.kubelet.status_manager import DELETED as POD_DELETED
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
     from podlite.agent.controller import PodController
     from podlite.agent.node import Node
     from podlite.api.config import ConfigMap, Secret
@@ -49,16 +50,18 @@ class ApiState:
         """Whether it is this agent's pod."""
         return self.node is not None and self.node.kubelet.has_pod(uid)
 
-    async def follow(self) -> None:
-        """Until it is cancelled."""
-        os.makedirs(self._pods_dir, mode=0o700, exist_ok=True)
+    async def follow(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Until it is cancelled. Reports as started once everything that is there is known."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._foreign.run)
+            await tasks.start(self._foreign.run)
             if self.node is not None:
                 self._take_objects()
                 tasks.start_soon(self._follow_pods, self.node)
                 tasks.start_soon(self._follow_events, self.node)
                 self.node.kubelet.objects.watch(self._object_changed)
+                for pod in self.node.kubelet.pods():
+                    self.pods.put(pod.metadata.uid, pod)
+            task_status.started()
 
     def close(self) -> None:
         """Ends every watch."""

@@ -1,0 +1,139 @@
+"""podlite delete: ends and removes pods, ConfigMaps and Secrets, as kubectl deletes them."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING, Any
+
+from podlite.cli import api, options, pods, terminal
+from podlite.errors import PodliteError, UsageError
+
+if TYPE_CHECKING:
+    from podlite.agent.client import Client
+    from podlite.cli.api import Kind
+    from podlite.runtime.spawner import Launched
+
+
+_FOREVER = 7 * 24 * 3600.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `podlite delete`."""
+    parser.usage = "podlite delete KIND NAME...|-l LABELS|--all [OPTIONS]\n       podlite delete KIND/NAME..."
+    parser.add_argument("what", metavar="KIND [NAME...]", nargs="+", help="what to delete, or KIND/NAME")
+    parser.add_argument("-n", "--namespace", metavar="NAME", default="", help="the namespace (default)")
+    parser.add_argument("-A", "--all-namespaces", action="store_true", help="with -l: in all namespaces")
+    api.add_selectors(parser)
+    parser.add_argument("--all", action="store_true", help="all of the kind in the namespace")
+    parser.add_argument(
+        "--grace-period", type=int, metavar="SECONDS", default=-1, help="the time to end in (the pod's own)"
+    )
+    parser.add_argument("--now", action="store_true", help="as --grace-period=1")
+    parser.add_argument("--force", action="store_true", help="with --grace-period=0: kill at once")
+    parser.add_argument("--ignore-not-found", action="store_true", help="what is not there is no error")
+    parser.add_argument("--timeout", type=seconds, metavar="TIME", default=0.0, help="wait no longer than this")
+    parser.add_argument(
+        "--wait",
+        type=_yes_or_no,
+        nargs="?",
+        const=True,
+        default=True,
+        metavar="true|false",
+        help="until it is gone (true)",
+    )
+    parser.add_argument("-o", "--output", choices=("name",), help="print names only")
+    options.add_directories(parser, "run-dir")
+
+
+def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
+    """Deletes, and waits for the end; returns the exit status."""
+    kind, names = api.named(arguments.what)
+    chosen = bool(names) + bool(arguments.selector or arguments.field_selector) + arguments.all
+    if chosen != 1:
+        raise UsageError("say what to delete: by names, or by -l, --field-selector or --all")
+    from podlite.agent.local_api import open_client
+
+    with open_client(pods.run_dir(arguments)) as client:
+        found, missing = api.find_objects(client, kind, names, arguments)
+        failures = [] if arguments.ignore_not_found else list(missing)
+        begun = []
+        for value in found:
+            try:
+                with api.server_errors():
+                    _delete(client, kind, value, _grace(arguments))
+            except PodliteError as error:
+                failures.append(error)
+                continue
+            begun.append(value)
+            _say(kind, value, arguments)
+        if arguments.wait and not _wait(client, kind, begun, arguments.timeout):
+            failures.append(PodliteError("timed out waiting for the condition"))
+    if not found and not missing:
+        terminal.note("No resources found")
+    for error in failures:
+        terminal.error(error.message, hint=error.hint)
+    return 1 if failures else 0
+
+
+def _grace(arguments: argparse.Namespace) -> int | None:
+    if arguments.now:
+        if arguments.grace_period != -1:
+            raise UsageError("--now and --grace-period cannot be specified together")
+        return 1
+    if arguments.force and arguments.grace_period < 0:
+        return 0
+    if arguments.grace_period == 0 and not arguments.force:
+        return 1  # as kubectl: killing at once has to be forced
+    return arguments.grace_period if arguments.grace_period >= 0 else None
+
+
+def _delete(client: Client, kind: Kind, value: dict[str, Any], grace: int | None) -> None:
+    meta = value["metadata"]
+    body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
+    if meta.get("uid"):
+        body["preconditions"] = {"uid": meta["uid"]}
+    if grace is not None:
+        body["gracePeriodSeconds"] = grace
+    client.request("DELETE", api.path(kind, meta.get("namespace", api.DEFAULT_NAMESPACE), meta["name"]), body)
+
+
+def _say(kind: Kind, value: dict[str, Any], arguments: argparse.Namespace) -> None:
+    meta = value["metadata"]
+    if arguments.output == "name":
+        print(f"{kind.singular}/{meta['name']}", flush=True)
+    else:
+        how = "force deleted" if arguments.force else "deleted"
+        print(f'{kind.singular} "{meta["name"]}" {how} from {meta.get("namespace", "default")} namespace', flush=True)
+
+
+def _wait(client: Client, kind: Kind, values: list[dict[str, Any]], timeout: float) -> bool:
+    """Until none is there any more; False when the time was up before. Raises PodliteError."""
+    deadline = time.monotonic() + (timeout or _FOREVER)
+    for value in values:
+        meta = value["metadata"]
+        uid = meta.get("uid")
+        where = api.path(kind, meta.get("namespace", api.DEFAULT_NAMESPACE))
+        since = api.version_of(client, where, meta["name"])
+
+        def gone(event: dict[str, Any], uid: str | None = uid) -> bool:
+            return bool(event["type"] == "DELETED" or event["object"]["metadata"].get("uid") != uid)
+
+        if since and not api.watched(client, where, meta["name"], deadline, gone, since=since):
+            return False
+    return True
+
+
+def seconds(text: str) -> float:
+    """A duration, 0 for no limit."""
+    from podlite.cli.logs import duration
+
+    return 0.0 if text in ("0", "0s") else duration(text)
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes"):
+        return True
+    if text.lower() in ("false", "0", "no"):
+        return False
+    raise argparse.ArgumentTypeError("it is true or false")
