@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from podlite.cli import api, options, pods, terminal
+from podlite.cli import api, options, pods, terminal, values
 from podlite.errors import PodliteError, UsageError
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--now", action="store_true", help="as --grace-period=1")
     parser.add_argument("--force", action="store_true", help="with --grace-period=0: kill at once")
     parser.add_argument("--ignore-not-found", action="store_true", help="what is not there is no error")
-    parser.add_argument("--timeout", type=seconds, metavar="TIME", default=0.0, help="wait no longer than this")
+    parser.add_argument("--timeout", type=values.duration, metavar="TIME", default=0.0, help="wait no longer than this")
     parser.add_argument(
         "--wait",
-        type=_yes_or_no,
+        type=values.truth,
         nargs="?",
         const=True,
         default=True,
@@ -71,8 +71,8 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
             failures.append(PodliteError("timed out waiting for the condition"))
     if not found and not missing:
         terminal.note("No resources found")
-    for error in failures:
-        terminal.error(error.message, hint=error.hint)
+    for each in failures:
+        terminal.error(each.message, hint=each.hint)
     return 1 if failures else 0
 
 
@@ -122,18 +122,3 @@ def _wait(client: Client, kind: Kind, values: list[dict[str, Any]], timeout: flo
         if since and not api.watched(client, where, meta["name"], deadline, gone, since=since):
             return False
     return True
-
-
-def seconds(text: str) -> float:
-    """A duration, 0 for no limit."""
-    from podlite.cli.logs import duration
-
-    return 0.0 if text in ("0", "0s") else duration(text)
-
-
-def _yes_or_no(text: str) -> bool:
-    if text.lower() in ("true", "1", "yes"):
-        return True
-    if text.lower() in ("false", "0", "no"):
-        return False
-    raise argparse.ArgumentTypeError("it is true or false")

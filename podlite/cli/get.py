@@ -74,7 +74,10 @@ def changes(
     if names:
         fields = ",".join([*([fields] if fields else []), f"metadata.name={names[0]}"])
     where = api.path(kind, api.namespace(arguments))
-    selectors = {"labelSelector": getattr(arguments, "selector", "") or None, "fieldSelector": fields or None}
+    selectors: dict[str, Any] = {
+        "labelSelector": getattr(arguments, "selector", "") or None,
+        "fieldSelector": fields or None,
+    }
     with api.server_errors():
         listed = client.request("GET", where, **selectors)
         if names and not listed["items"] and initial:

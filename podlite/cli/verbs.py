@@ -41,5 +41,8 @@ VERBS = {
     "prune": Verb("podlite.cli.prune", "remove what ended and killed podlites left behind", _MACHINE),
     "netns": Verb("podlite.cli.netns", "name network namespaces and work in them, as `ip netns` does", _MACHINE),
     "cri": Verb("podlite.cli.cri", "serve CRI v1 to a kubelet, crictl or critest", _MACHINE, 125),
+    "completion": Verb(
+        "podlite.cli.completion", "print the script that completes podlite's commands in a shell", _MACHINE
+    ),
     "check": Verb("podlite.cli.check", "say what this machine can and cannot do", _MACHINE),
 }

@@ -7,8 +7,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from podlite.cli import api, options, pods, terminal
-from podlite.cli.delete import seconds
+from podlite.cli import api, options, pods, terminal, values
 from podlite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _timeout(text: str) -> float:
-    return _FOREVER if text.startswith("-") else seconds(text)
+    return _FOREVER if text.startswith("-") else values.duration(text)
 
 
 def main(arguments: argparse.Namespace, launched: Launched | None) -> int:

@@ -41,6 +41,7 @@ class Machine:
         self.socket = f"{layout.run_dir}/podlite.sock"
         self.client = Client(self.socket)
         self._network = network
+        self._special = False
         self.process: subprocess.Popen[bytes] | None = None
         self.log = Path(layout.run_dir).parent / "agent.log"
 
@@ -69,6 +70,7 @@ class Machine:
 
     def start(self, *arguments: str, faults: str = "", wait: bool = True) -> subprocess.Popen[bytes]:
         """Starts an agent; returns when it answers."""
+        self._special = bool(arguments or faults)
         log = self.log.open("ab")
         self.process = subprocess.Popen(
             self.command("agent", f"--manifest-dir={self.manifests}", f"--network={self._network}", *arguments),
@@ -166,6 +168,8 @@ class Machine:
         """Ends everything: no agent, no pods. What an agent had to be killed for is removed too."""
         for each in self.manifests.iterdir():
             each.unlink()
+        if self._special and self.process is not None and self.process.poll() is None:
+            self.stop()  # other sources, or faults: a plain one ends what it has left
         if self.process is None or self.process.poll() is not None:
             self.start()
         for pod in self.pods():

@@ -59,6 +59,7 @@ class PodHandlers:
             raise internal("no agent runs here, so no pod can be created")
         pod, warnings = read_object(request, await read_body(request), "Pod")
         admit(pod, uid=new_uid(), now=rfc3339(node.kubelet.clock.now_ns()))
+        pod.spec.node_name = pod.spec.node_name or node.kubelet.config.node_name
         name = pod.metadata.name
         if is_static(pod):
             raise forbidden(RESOURCE, name, "the annotation kubernetes.io/config.source is the agent's own")
@@ -220,10 +221,13 @@ def _log_options(request: Request) -> LogOptions:
     stream = request.query_params.get("stream", "All")
     if stream not in ("All", "Stdout", "Stderr"):
         raise bad_request(f"stream: {stream!r} is not one of All, Stdout, Stderr")
+    tail_lines = number(request, "tailLines")
+    if tail_lines is not None and stream != "All":
+        raise bad_request("`tailLines` and specific `stream` are mutually exclusive for now")
     return LogOptions(
         follow=flag(request, "follow"),
         timestamps=flag(request, "timestamps"),
-        tail_lines=number(request, "tailLines"),
+        tail_lines=tail_lines,
         limit_bytes=number(request, "limitBytes"),
         since_ns=since_ns,
         stream=stream,

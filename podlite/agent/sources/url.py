@@ -56,7 +56,7 @@ class UrlSource:
         try:
             text = await to_thread.run_sync(self._fetch, abandon_on_cancel=True)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            said = f"{self.url} cannot be read: {getattr(error, 'reason', None) or error}"
+            said = f"{self.url} cannot be read: {_why(error)}"
             if said != self._failed:
                 self._failed = said
                 self._problem(self.url, said)
@@ -90,3 +90,9 @@ class UrlSource:
         if not data.strip():
             raise ValueError("it is empty")
         return data
+
+
+def _why(error: Exception) -> str:
+    code = getattr(error, "code", None)  # of an HTTPError
+    reason = str(getattr(error, "reason", "") or error)
+    return f"HTTP {code}: {reason}" if code else reason

@@ -1,0 +1,126 @@
+"""The verbs on the agent's pods and on foreground ones alike; names, flags and output are kubectl's."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.agents import IMAGE, Machine, manifest, until
+
+pytestmark = [pytest.mark.root]
+
+
+@pytest.fixture
+def detached(machine: Machine) -> Machine:
+    machine.start()
+    return machine
+
+
+def test_run_detached(detached: Machine, tmp_path: Path) -> None:
+    path = tmp_path / "pod.json"
+    settings = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "settings"}, "data": {"a": "b"}}
+    path.write_text(f"{json.dumps(settings)}\n---\n{json.dumps(manifest('web'))}")
+    assert detached.podlite("run", "--detach", str(path)).stdout == "pod/web created\n"
+    detached.running("web")
+    again = detached.podlite("run", "-d", str(path), check=False)
+    assert (again.returncode, again.stdout) == (125, "")
+    assert 'Error from server (AlreadyExists): pods "web" already exists' in again.stderr
+    assert detached.podlite("get", "cm", "-o", "name").stdout == "configmap/settings\n"
+    assert detached.podlite("delete", "cm", "settings").returncode == 0
+
+
+def test_run_detached_starts_an_agent(machine: Machine) -> None:
+    try:
+        done = machine.podlite(
+            "run", "-d", "--network=none", "--image", IMAGE, "--name=web", "--", "/bin/sleep", "1000"
+        )
+        assert done.stdout == "pod/web created\n"
+        assert "an agent has been started, process" in done.stderr
+        machine.running("web")
+        assert (
+            machine.podlite("delete", "pod", "web", "--force").stdout
+            == 'pod "web" force deleted from default namespace\n'
+        )
+    finally:
+        pid = int(done.stderr.partition("process ")[2].partition(";")[0])
+        machine.client.close()
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: not os.path.exists(machine.socket))
+        until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+
+
+def test_get_wait_events_delete(detached: Machine) -> None:
+    detached.create("web", labels={"app": "web"})
+    assert detached.podlite("wait", "--for=condition=Ready", "pod/web").stdout == "pod/web condition met\n"
+    lines = detached.podlite("get", "pods").stdout.splitlines()
+    assert lines[0].split() == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    assert lines[1].split()[:4] == ["web", "1/1", "Running", "0"]
+    assert detached.podlite("get", "po", "-l", "app=web", "-o", "name").stdout == "pod/web\n"
+    assert json.loads(detached.podlite("get", "pod/web", "-o", "json").stdout)["status"]["phase"] == "Running"
+    assert detached.podlite("get", "pods", "-n", "other").stderr == "No resources found in other namespace.\n"
+    missing = detached.podlite("get", "pod", "nothing", check=False)
+    assert missing.returncode == 1
+    assert 'Error from server (NotFound): pods "nothing" not found' in missing.stderr
+    assert detached.podlite("get", "pod", "nothing", "--ignore-not-found").stdout == ""
+    text = detached.podlite("events", "--for", "pod/web").stdout.splitlines()
+    assert text[0].split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert [line.split()[2] for line in text[1:]] == ["Pulled", "Created", "Started"]
+    late = detached.podlite("wait", "--for=jsonpath={.status.phase}=Failed", "pod/web", "--timeout=1s", check=False)
+    assert (late.returncode, late.stderr) == (1, "podlite: timed out waiting for the condition on pods/web\n")
+    waiting = subprocess.Popen(
+        detached.command("wait", "--for=delete", "pod/web"), env=detached.environment(), stdout=subprocess.PIPE
+    )
+    assert detached.podlite("delete", "pods", "-l", "app=web").stdout == 'pod "web" deleted from default namespace\n'
+    assert detached.pod("web") is None
+    assert waiting.communicate(timeout=30)[0] == b"pod/web deleted\n"
+
+
+def test_get_watches(detached: Machine) -> None:
+    watch = subprocess.Popen(
+        detached.command("get", "pods", "-w", "-o", "name"), env=detached.environment(), stdout=subprocess.PIPE
+    )
+    assert watch.stdout is not None
+    time.sleep(0.5)
+    detached.create("web")
+    assert watch.stdout.readline() == b"pod/web\n"
+    watch.kill()
+    watch.communicate()
+
+
+def test_without_an_agent_the_pods_of_foreground_runs(machine: Machine) -> None:
+    run = subprocess.Popen(
+        machine.command("run", "--network=none", "--name=fg", "--image", IMAGE, "--", "/bin/sleep", "1000"),
+        env=machine.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        machine.podlite("wait", "--for=create", "pod/fg")
+        machine.podlite("wait", "--for=condition=Ready", "pod/fg")
+        assert machine.podlite("get", "pods", "-o", "name").stdout == "pod/fg\n"
+        refused = machine.podlite("delete", "pod", "nothing", check=False)
+        assert refused.returncode == 1
+        assert machine.podlite("delete", "pod", "fg").stdout == 'pod "fg" deleted from default namespace\n'
+        run.wait(30)
+    finally:
+        run.kill()
+        run.wait()
+    assert machine.podlite("get", "pods").stderr == "No resources found in default namespace.\n"
+
+
+def test_logs_exec_inspect_and_ps_of_the_agents_pods(detached: Machine) -> None:
+    detached.running(detached.create("web", script="echo hello; exec sleep 1000")["metadata"]["name"])
+    until(lambda: detached.podlite("logs", "web").stdout == "hello\n")
+    assert detached.podlite("exec", "web", "--", "/bin/sh", "-c", "echo hi; exit 3", check=False).returncode == 3
+    assert detached.podlite("ps", "-o", "name").stdout == "pod/web\n"
+    # They work while no agent runs, too: the shim does.
+    detached.kill()
+    assert detached.podlite("exec", "web", "--", "/bin/echo", "hi").stdout == "hi\n"
+    assert detached.podlite("logs", "web").stdout == "hello\n"
+    assert detached.podlite("rm", "web").returncode == 0
