@@ -102,6 +102,9 @@ class Span:
 
 _listeners: tuple[Listener, ...] = ()
 _faults: dict[str, list[_Term]] = {}
+# Sandbox id → pod, of sandboxes that are there; as long as somebody listens.
+_pods: dict[str, str] = {}
+_MAX_PODS = 10_000
 # Which process this is, for the spans it makes: "controller", "spawner", "shim" or "container".
 where = "controller"
 
@@ -131,8 +134,25 @@ def listening() -> bool:
 
 def report(span: Span) -> None:
     """Hands a span that was measured elsewhere (in a shim) to the listeners here."""
+    _name_pod(span)
     for listener in _listeners:
         listener(span)
+
+
+def _name_pod(span: Span) -> None:
+    """A network knows sandboxes, not pods: whose each sandbox is, other steps have told."""
+    sandbox = span.ids.get("sandbox_id", "")
+    if not sandbox:
+        return
+    if "pod" not in span.ids:
+        if sandbox in _pods:
+            span.ids = {**span.ids, "pod": _pods[sandbox]}
+        return
+    if len(_pods) >= _MAX_PODS:
+        _pods.clear()
+    _pods[sandbox] = span.ids["pod"]
+    if span.name == "sandbox.remove":
+        del _pods[sandbox]
 
 
 class step:  # noqa: N801 - reads as a statement: `with step("netns.create")`

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from podlite.cli import options, terminal, values
 from podlite.cli.exit_status import TABLE
-from podlite.errors import UsageError
+from podlite.errors import PodliteError, UsageError
 
 if TYPE_CHECKING:
     from podlite.api.manifest import Manifests
@@ -110,7 +110,7 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
         for warning in manifests.warnings:
             terminal.warning(warning)
         if not manifests.pods:
-            raise UsageError("there is no pod in the manifests")
+            raise PodliteError(f"there is no pod in {', '.join(arguments.files)}")
         if arguments.configmap or arguments.secret_from:
             from podlite.cli.run_objects import add_objects
 

@@ -10,12 +10,19 @@ import os
 from typing import Any
 
 from podlite import steps
+from podlite.errors import UsageError
 
 
 class Trace:
     """Collects every step of controller, spawner, shims and containers; `write` ends it."""
 
     def __init__(self, path: str) -> None:
+        """Raises UsageError where the file cannot be written: before anything runs, not after it."""
+        try:
+            with open(path, "a", encoding="utf-8"):
+                pass
+        except OSError as error:
+            raise UsageError(f"the timeline cannot be written to {path}: {error.strerror}") from None
         self._path = path
         self._spans: list[steps.Span] = []
         self._stop = steps.listen(self._spans.append)

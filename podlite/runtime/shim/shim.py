@@ -364,6 +364,9 @@ class Shim:
         del self.starts[pid]
         container.started_ns = time.monotonic_ns()
         if start.failure is None:
+            if start.spans:
+                # A process cannot tell of the end of its own execve: its channel is closed by it.
+                start.spans.append(["container.exec", start.spans[-1][2], container.started_ns, "container"])
             container.state = RUNNING
             container.started_at = time.time_ns()
             start.client.send(

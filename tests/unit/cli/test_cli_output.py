@@ -131,7 +131,7 @@ def test_a_container_that_never_was_has_no_end() -> None:
     ]
 
 
-# The cases of apimachinery's own test, TestHumanDuration (util/duration/duration_test.go).
+# Each branch of HumanDuration, apimachinery's util/duration/duration.go.
 DURATIONS = [
     (1, "1s"), (70, "70s"), (190, "3m10s"), (600, "10m"), (47 * 60, "47m"), (60 * 60, "60m"), (3 * 3600, "3h"),
     (48 * 3600, "2d"), (60 * 3600, "2d12h"), (365 * 86400, "365d"), (800 * 86400, "2y70d"), (1 << 31, "68y"),
