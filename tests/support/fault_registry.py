@@ -167,7 +167,9 @@ class FaultRegistry:
         self._send(handler, request, reply)
 
     def _good(self, request: Request) -> Reply:
-        found = self._files.get(request.path.partition("?")[0])
+        # A proxy is asked by whole URLs.
+        path = re.sub(r"^http://[^/]*", "", request.path).partition("?")[0]
+        found = self._files.get(path)
         if found is None:
             return Reply(404, {"Content-Type": "application/json"}, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
         start = re.fullmatch(r"bytes=([0-9]+)-", request.headers.get("Range", ""))

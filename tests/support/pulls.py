@@ -14,7 +14,7 @@ from podlite.runtime.image.registry.retry import RetryPolicy
 from podlite.runtime.image.store import ImageStore
 from tests.support.image_worker import leftovers
 
-QUICK = RetryPolicy(first=0.01, longest=0.02, connect=10, stall=10)
+QUICK = RetryPolicy(attempts=5, first=0.01, longest=0.02, connect=10, stall=10)
 
 
 class Puller:

@@ -18,7 +18,9 @@ from typing import Any
 import anyio
 import pytest
 import trustme
+from blockbuster import blockbuster_ctx
 
+from podlite import steps
 from podlite.cri.errors import ImageError
 from podlite.cri.types import AuthConfig
 from podlite.runtime.image.limits import Limits
@@ -691,3 +693,67 @@ def test_a_cancellation_ends_the_unpacking(registry: FaultRegistry, puller: Pull
     assert os.listdir(puller.store.layout.layers) == []
     assert puller.pull(NAME).id == image.id
     assert puller.left() == []
+
+
+# --- this machine -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["image.resolve", "image.download", "image.unpack", "image.commit"])
+def test_what_this_machine_refuses_is_no_fault_of_the_registry(
+    registry: FaultRegistry, puller: Puller, step: str
+) -> None:
+    image, _ = serve(registry)
+    steps.inject(step, "1*error(ENOSPC)")
+    try:
+        with pytest.raises(ImageError, match=r"the file system .* is full"):
+            puller.pull(NAME)
+    finally:
+        steps.clear_faults()
+    assert puller.store.images() == []
+    assert puller.pull(NAME).id == image.id
+    assert puller.left() == []
+
+
+def test_a_proxy_is_used_but_not_for_loopback(
+    registry: FaultRegistry, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Go's programs read HTTP_PROXY and NO_PROXY (golang.org/x/net/http/httpproxy)."""
+    image, _ = serve(registry)
+    with FaultRegistry() as proxy:
+        serve_same(proxy, image)
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert puller.pull(NAME).id == image.id
+        assert proxy.requests == []
+        puller.store.remove(image.id)
+        puller.plain("registry.test", "http://registry.test")
+        assert puller.pull(NAME).id == image.id
+        assert proxy.requests[0].path == "http://registry.test/v2/demo/manifests/1"
+
+
+def test_a_manifest_that_drips_is_given_up(registry: FaultRegistry, puller: Puller) -> None:
+    serve(registry)
+    never = threading.Event()
+    registry.on("GET .*/manifests/", *[hold(5, never)] * 5)
+    try:
+        with pytest.raises(ImageError, match="has sent nothing for"):
+            puller.pull(NAME, policy=RetryPolicy(attempts=2, first=0.01, stall=0.1))
+    finally:
+        never.set()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", ["nothing", "cancel"])
+async def test_the_event_loop_never_stands_still(registry: FaultRegistry, puller: Puller, what: str) -> None:
+    """blockbuster raises where something blocks on the loop's thread."""
+    image, (digest,) = serve(registry, {"a": os.urandom(2_000_000)})
+    with blockbuster_ctx(scanned_modules=["podlite"]):
+        assert (await puller.apull(NAME)).id == image.id
+        await anyio.to_thread.run_sync(puller.store.remove, image.id)
+        never = threading.Event()
+        if what == "cancel":
+            registry.on(blob(digest), hold(1_500_000, never))
+            with anyio.move_on_after(0.2):
+                await puller.apull(NAME)
+            never.set()
+        assert (await puller.apull(NAME)).id == image.id

@@ -77,10 +77,13 @@ async def pull(
     if image.digest and not image.digest.startswith("sha256:"):
         raise ImageError(f"image {image} cannot be pulled: only sha256 digests are supported")
     image = image._replace(tag="" if image.digest else wanted)
+    if platforms is None:
+        platforms = await to_thread.run_sync(machine_platforms)
     job = _Pull(store, image, platforms, progress or Silence(), limits or Limits())
     endpoints = await to_thread.run_sync(find_endpoints, image.domain, certs_dirs)
     async with RegistryClient(image, endpoints, auth, policy or RetryPolicy()) as client:
-        return await job.run(client, wanted)
+        with storing(store.layout.root, f"pulling image {image}"):
+            return await job.run(client, wanted)
 
 
 class _Pull:
@@ -90,13 +93,13 @@ class _Pull:
         self,
         store: ImageStore,
         image: ImageReference,
-        platforms: list[Platform] | None,
+        platforms: list[Platform],
         progress: Progress,
         limits: Limits,
     ) -> None:
         self._store = store
         self._image = image
-        self._platforms = machine_platforms() if platforms is None else platforms
+        self._platforms = platforms
         self._progress = progress
         self._limits = limits
         self._stop = threading.Event()
@@ -160,7 +163,7 @@ class _Pull:
             raise _first(group) from None
         finally:
             archives.close()
-        with step("image.commit", image=str(self._image)), storing(self._store.layout.root, "adding the image"):
+        with step("image.commit", image=str(self._image)):
             record = assembly.record()
             # From here on it is there or not: there is nothing to undo in between.
             with anyio.CancelScope(shield=True):

@@ -6,13 +6,17 @@ one whose cancellation is anyio's, and the quickest to import. Retries are not i
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
+import anyio
 import httpx
+from anyio import to_thread
 
 from podlite.errors import explain
 from podlite.runtime.image.registry.auth import Authorizer, parse_challenges
@@ -36,6 +40,8 @@ _REDIRECTS_MAX = 10
 _AUTHORIZATIONS = 3
 # A plain server may wait for the end of a line in what is the beginning of TLS.
 _LOOPBACK_SECONDS = 3.0
+# How many times as long as a connection may be silent a small body may take, for one that drips.
+_SMALL_BODIES = 3
 _MAX_ERROR = 64 << 10
 _MAX_TOKEN = 1 << 20
 
@@ -111,13 +117,17 @@ class Transport:
         """A small body. Raises RegistryFailure if it has more than `limit` bytes, or does not come."""
         pieces = []
         size = 0
+        too_large = RegistryFailure(f"{what} has more than {limit} bytes, which is the limit")
         if int(response.headers.get("Content-Length") or 0) > limit:
-            raise RegistryFailure(f"{what} has more than {limit} bytes, which is the limit")
-        async for piece in response.aiter_raw():
-            size += len(piece)
-            if size > limit:
-                raise RegistryFailure(f"{what} has more than {limit} bytes, which is the limit")
-            pieces.append(piece)
+            raise too_large
+        with anyio.move_on_after(_SMALL_BODIES * self.stall) as deadline:
+            async for piece in response.aiter_raw():
+                size += len(piece)
+                if size > limit:
+                    raise too_large
+                pieces.append(piece)
+        if deadline.cancelled_caught:
+            raise RegistryFailure(f"{self.host} sends {what} too slowly to wait for it", transient=True)
         return b"".join(pieces)
 
     async def _authorized(self, method: str, path: str, headers: Mapping[str, str]) -> httpx.Response:
@@ -163,7 +173,7 @@ class Transport:
         raise RegistryFailure(f"{self.host} redirects more than {_REDIRECTS_MAX} times")
 
     async def _send(self, method: str, url: str, headers: Headers, body: bytes = b"") -> httpx.Response:
-        client = self._client or self._open()
+        client = self._client or await self._open()
         try:
             request = client.build_request(method, url, headers=headers, content=body or None)
             return await client.send(request, stream=True)
@@ -185,13 +195,19 @@ class Transport:
         finally:
             await response.aclose()
 
-    def _open(self) -> httpx.AsyncClient:
+    async def _open(self) -> httpx.AsyncClient:
         policy = self._policy
         connect = self.endpoint.dial_timeout or policy.connect
         if self.endpoint.plain_fallback:
             connect = min(connect, _LOOPBACK_SECONDS)
+        # Reading the system's certificates takes longer than an event loop may stand still.
+        context = await to_thread.run_sync(self._tls) if self._base.startswith("https:") else False
+        if self._client is not None:
+            return self._client  # another task was quicker
         self._client = httpx.AsyncClient(
-            verify=self._tls() if self._base.startswith("https:") else False,
+            verify=context,
+            # Loopback is nobody's to proxy, as Go's programs have it.
+            trust_env=not is_loopback(self.endpoint.host),
             timeout=httpx.Timeout(policy.stall, connect=connect, pool=None),
             headers={"User-Agent": f"podlite/{__version__}", "Accept-Encoding": "identity"},
             follow_redirects=False,
@@ -286,9 +302,14 @@ def _speaks_no_tls(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     """What the machine said, from the innermost of the exceptions: those around it say only that it failed."""
-    cause: BaseException | None = None
+    cause: OSError | None = None
     seen: BaseException | None = error
     while seen is not None:
         cause = seen if isinstance(seen, OSError) and str(seen) else cause
         seen = seen.__cause__ or seen.__context__
-    return explain(cause) if cause is not None else (str(error) or type(error).__name__)
+    if cause is None:
+        return str(error) or type(error).__name__
+    # asyncio puts an address in strerror's place; for TLS and names the number is none of errno's.
+    if cause.errno and not isinstance(cause, (ssl.SSLError, socket.gaierror)):
+        return os.strerror(cause.errno)
+    return explain(cause)
