@@ -44,5 +44,6 @@ VERBS = {
     "completion": Verb(
         "podlite.cli.completion", "print the script that completes podlite's commands in a shell", _MACHINE
     ),
+    "bench": Verb("podlite.cli.bench", "measure how fast pod sandboxes come and go, beside other runtimes", _MACHINE),
     "check": Verb("podlite.cli.check", "say what this machine can and cannot do", _MACHINE),
 }

@@ -15,7 +15,6 @@ import socket
 import time
 
 from podlite import steps
-from podlite.linux import terminal
 from podlite.linux.process import set_child_subreaper, set_title
 from podlite.linux.syscalls import (
     CLONE_NEWCGROUP,
@@ -42,7 +41,6 @@ from podlite.runtime.shim.container import (
 from podlite.runtime.shim.fork import HOST_PID_NAMESPACE, NEW_PID_NAMESPACE, Forker, Start
 from podlite.runtime.shim.logs import LogWriter
 from podlite.runtime.shim.loop import Loop
-from podlite.runtime.shim.names import EXITS, SOCKET
 from podlite.runtime.shim.rootfs import new_pts
 
 TYPE_CHECKING = False
@@ -50,6 +48,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from podlite.runtime.shim.protocol import Message
+
+SOCKET = "shim.sock"
+EXITS = "exits"
 
 # Connections beside the owner's: one more is refused.
 GUESTS = 64
@@ -301,7 +302,7 @@ class Shim:
                     if operation["op"] == "pts":
                         operation["fd"] = len(fds) - 1
                 master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=pts)
-                terminal.unlock(master)
+                init.unlock_terminal(master)
                 container.terminal = stdio.terminal = master
             elif message["stdio"]:
                 # The starter holds the other ends himself.
@@ -477,7 +478,7 @@ class Shim:
     def _resize(self, client: Client, message: Message, fds: list[int]) -> None:
         container = self._find(message)
         if container.terminal >= 0:
-            terminal.set_window(container.terminal, message["width"], message["height"])
+            init.set_window(container.terminal, message["width"], message["height"])
         client.send({"m": "done", "id": message["id"]})
 
     def _reopen(self, client: Client, message: Message, fds: list[int]) -> None:

@@ -1,0 +1,10 @@
+"""crun, the OCI runtime in C."""
+
+from __future__ import annotations
+
+from podlite.bench.peers import Context
+from podlite.bench.peers.oci import OCIRuntime, find_runtime
+
+
+def find(argument: str, context: Context) -> OCIRuntime:
+    return find_runtime("crun", argument, context)
