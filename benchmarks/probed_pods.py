@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from podlite.agent.node import Node
     from podlite.api.pod import Pod
+    from podlite.kubelet.kubelet import Kubelet
 
 MANIFEST = """
 apiVersion: v1
@@ -126,8 +127,8 @@ async def measure(name: str, pods: int, period: int, seconds: float, profile: st
             uids.append((await kubelet.add_pod(pod)).metadata.uid)
             if number % 20 == 19:
                 # A few at a time: all at once is another benchmark.
-                await until(lambda: sum(is_ready(each) for each in kubelet.pods()) > len(uids) - 10)
-        await until(lambda: all(is_ready(each) for each in kubelet.pods()))
+                await until(kubelet, lambda: sum(is_ready(each) for each in kubelet.pods()) > len(uids) - 10)
+        await until(kubelet, lambda: all(is_ready(each) for each in kubelet.pods()))
         up = time.monotonic() - began
         await anyio.sleep(min(period, 10))
         groups = ours()
@@ -167,10 +168,10 @@ async def profiled(seconds: float, path: str) -> None:
     profile.dump_stats(path)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(600):
+async def until(kubelet: Kubelet, condition: Callable[[], object]) -> None:
+    with anyio.fail_after(600), kubelet.watch() as changes:
         while not condition():
-            await anyio.sleep(0.1)
+            await anext(aiter(changes))
 
 
 def is_ready(pod: Pod) -> bool:
