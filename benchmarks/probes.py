@@ -7,8 +7,9 @@ else, and its CPU time, the kernel's part included, is set against the time that
     per probe microseconds of CPU time for one request and answer
     late      how long after its time a probe began, median and 99th percentile, in milliseconds
 
-With whole pods: benchmarks/probed_pods.py. The bars: one pod with HTTP liveness and readiness every second, at most 0.5 % of one core; 300 pods with HTTP liveness
-and readiness every 10 s, at most 15 % with everything else that a kubelet does.
+benchmarks/probed_pods.py measures whole pods. The bars: one pod with HTTP liveness and readiness every second, at
+most 0.5 % of one core; 300 pods with HTTP liveness and readiness every 10 s, at most 15 % with everything else that a
+kubelet does.
 """
 
 from __future__ import annotations
