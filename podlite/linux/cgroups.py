@@ -1,19 +1,12 @@
 """cgroups of pods and containers, on v1, v2, or both beside each other (hybrid).
 
-A caller names a cgroup by one path, such as `/podlite/kubepods/burstable/pod<uid>/<id>`; it exists in every
-hierarchy that has a duty, and nowhere else, because each one costs some 100 µs per container (create, join,
-remove):
+A caller names a cgroup by one path, such as `/podlite/kubepods/burstable/pod<uid>/<id>`; podlite.linux.cgroup_places
+says in which hierarchies it exists, and where: each one costs some 100 µs per container (create, join, remove).
 
-    cpu, memory, pids   limits and usage: v1's hierarchies, or v2's controllers
-    devices             v1's hierarchy, or a BPF program on the v2 cgroup
-    the v2 tree         kill and freeze at a stroke, CPU usage, pressure; also where the controllers are on v1
-    cpuacct, freezer    v1, only where there is no v2 tree to do their duty
-    cpuset, hugetlb     only for cgroups that are limited by them, and for containers
-
-Containers have one in every other hierarchy of v1 too, name=systemd included (`confine`), for a reason of their own:
-whoever may make a user namespace, and that is everybody, can mount the hierarchies of v1 anew, and sees them from his
-own cgroup on. Where a container has none of its own that is the host's, with others to freeze, processes to move and,
-at the top, a release_agent (CVE-2022-0492).
+Containers have a cgroup in every hierarchy of v1, name=systemd included, also where it has no duty: whoever may make a
+user namespace, and that is everybody, can mount the hierarchies of v1 anew, and sees them from his own cgroup on. Where
+a container has none of its own that is the host's, with others to freeze, processes to move and, at the top, a
+release_agent (CVE-2022-0492).
 
 Nothing outside `root` is made, changed or removed, except that v2 controllers are passed on to it from above.
 All functions block, for microseconds as a rule; `wait_empty`, `kill` and `remove` for as long as they say.
@@ -29,6 +22,7 @@ from podlite.linux import cgroup_processes, cgroup_stats
 from podlite.linux.cgroup_files import REMOVE_TIMEOUT, CgroupError, CgroupUnavailable, explain, remove_tree, write
 from podlite.linux.cgroup_limits import DevicePrograms, limit_devices_v1, write_group
 from podlite.linux.cgroup_mounts import hierarchies
+from podlite.linux.cgroup_places import ALWAYS, ON_DEMAND, Places
 from podlite.linux.cgroup_processes import OomWatch
 from podlite.linux.cgroup_resources import MIN_SHARES, Resources, v1_plan, v2_plan
 from podlite.linux.cgroup_stats import Stats
@@ -41,10 +35,6 @@ if TYPE_CHECKING:
     from podlite.linux.devices import DeviceRule
 
 __all__ = ["CgroupError", "CgroupUnavailable", "Cgroups", "Created", "OomWatch", "Resources", "Stats"]
-
-_ALWAYS = ("cpu", "memory", "pids")
-_WITHOUT_V2 = ("cpuacct", "freezer")
-_ON_DEMAND = ("cpuset", "hugetlb")
 
 
 class Created(NamedTuple):
@@ -59,7 +49,7 @@ class Created(NamedTuple):
     warnings: list[str]
 
 
-class Cgroups:
+class Cgroups(Places):
     """The cgroups below `root` (an absolute cgroup path such as /podlite), which is made when it is needed.
 
     With "/" as the root the caller answers for each path, as the runtime of a kubelet does, which names the parents.
@@ -69,123 +59,13 @@ class Cgroups:
         """`devices_by_bpf` uses a BPF program although there is a v1 hierarchy: for a process that starts many
         containers it is cheaper (loading 450 µs once, then 7 µs each, where v1 takes 150 µs each).
         """
-        if not root.startswith("/") or os.path.normpath(root) != root:
-            raise ValueError(f"{root!r} is no cgroup to work in: it must be an absolute path")
-        self.root = root
-        self.unified = next((each for each in mounted if each.version == 2 and each.writable), None)
-        self.missing: dict[str, str] = {}
-        self._v1: dict[str, Hierarchy] = {}
-        self._v2: set[str] = set()
-        self._all_v1 = tuple({each.mount: each for each in mounted if each.version == 1 and each.writable}.values())
+        super().__init__(mounted, root, devices_by_bpf=devices_by_bpf)
         self._programs = DevicePrograms()
-        by_controller = {controller: each for each in mounted for controller in each.controllers}
-        freezer = by_controller.get("freezer")
-        self._freezer = freezer.mount if freezer is not None and freezer in self._all_v1 else ""
-        wanted = [*_ALWAYS, *_ON_DEMAND]
-        if self.unified is None:
-            wanted += _WITHOUT_V2
-        if not devices_by_bpf or self.unified is None:
-            wanted.append("devices")
-        for controller in wanted:
-            found = by_controller.get(controller)
-            if found is None:
-                if controller in _ALWAYS:
-                    self.missing[controller] = f"this machine has no {controller} cgroup controller"
-            elif not found.writable:
-                self.missing[controller] = f"{found.mount} is mounted read-only"
-            elif found.version == 1:
-                self._v1[controller] = found
-            else:
-                self._v2.add(controller)
 
     @classmethod
     def detect(cls, root: str = "/podlite", *, devices_by_bpf: bool = False) -> Cgroups:
         """The cgroups of this machine, or container. Raises OSError if /proc is not readable."""
         return cls(hierarchies(), root, devices_by_bpf=devices_by_bpf)
-
-    # --- paths ----------------------------------------------------------------------------------
-
-    def pod_path(self, qos: str, uid: str) -> str:
-        """The kubelet's layout (cgroupfs driver): guaranteed pods lie directly in kubepods.
-
-        `qos` is Guaranteed, Burstable or BestEffort, in any case.
-        """
-        level = {"guaranteed": "", "burstable": "/burstable", "besteffort": "/besteffort"}[qos.lower()]
-        return f"{self.root.rstrip('/')}/kubepods{level}/pod{uid}"
-
-    def _check(self, path: str) -> None:
-        below = path.startswith(self.root.rstrip("/") + "/") or path == self.root
-        if not below or path == "/" or os.path.normpath(path) != path:
-            raise ValueError(f"the cgroup {path!r} does not lie below {self.root}")
-
-    def _directories(self, path: str, *, on_demand: bool = True) -> list[str]:
-        """The cgroup's directories, each once, the v2 tree's last; perhaps without those that not every one joins."""
-        mounts = dict.fromkeys(self._v1[each].mount for each in self._constant())
-        if on_demand:
-            mounts.update(dict.fromkeys(each.mount for each in self._all_v1))
-        if self.unified is not None:
-            mounts[self.unified.mount] = None
-        return [mount + path for mount in mounts]
-
-    def _constant(self) -> tuple[str, ...]:
-        return tuple(each for each in self._v1 if each not in _ON_DEMAND)
-
-    def _of_v1(self, controller: str, path: str) -> str | None:
-        return self._v1[controller].mount + path if controller in self._v1 else None
-
-    @property
-    def _unified_mount(self) -> str | None:
-        return None if self.unified is None else self.unified.mount
-
-    def attach_paths(self, path: str) -> list[str]:
-        """The files of an existing cgroup into which a process with one thread writes "0" to join it.
-
-        In v1's hierarchies that is `tasks`, in the v2 tree, last in the list, cgroup.procs. The difference is large:
-        a write to a cgroup.procs waits for an RCU grace period, 5 to 16 ms, unless somebody on the machine has just
-        done the same, but a thread that moves itself by `tasks` waits for nobody. v2 has nothing like it; there, be
-        born in the cgroup instead (`process.fork_into` with `v2_directory`), and leave out the last path.
-        """
-        self._check(path)
-        v2 = [] if self.unified is None else [f"{self.unified.mount}{path}/cgroup.procs"]
-        found = dict.fromkeys(self._v1[each].mount + path for each in self._constant())
-        for each in self._all_v1:
-            directory = each.mount + path
-            if directory not in found and os.path.isdir(directory):
-                found[directory] = None
-        return [*(f"{directory}/tasks" for directory in found), *v2]
-
-    def v2_directory(self, path: str) -> str:
-        """The cgroup's directory in the v2 tree, or "" where there is no such tree."""
-        self._check(path)
-        return "" if self.unified is None else self.unified.mount + path
-
-    def view(self, path: str) -> list[tuple[str, str]]:
-        """What a container sees of its cgroup below /sys/fs/cgroup: (name there, directory here) for each of v1's
-        hierarchies, or for v2 the one with an empty name."""
-        self._check(path)
-        if not self._v1 and self.unified is not None:
-            return [("", self.unified.mount + path)]
-        mounts = dict.fromkeys(self._v1[each].mount for each in self._constant())
-        return [(os.path.basename(mount), mount + path) for mount in mounts]
-
-    def kill_file(self, path: str) -> str:
-        """The file into which "1" is written to kill everything in the cgroup, or "" (before Linux 5.14, no v2)."""
-        self._check(path)
-        file = f"{self._unified_mount}{path}/cgroup.kill"
-        return file if self.unified is not None and os.path.exists(file) else ""
-
-    def freezer(self, path: str) -> str:
-        """The cgroup's directory in v1's freezer hierarchy, where a container may have frozen itself, or ""."""
-        self._check(path)
-        return self._freezer and self._freezer + path
-
-    def oom_file(self, path: str) -> str:
-        """The file with the line `oom_kill N`, or "" where the memory controller is missing."""
-        self._check(path)
-        directory = self._of_v1("memory", path)
-        if directory is not None:
-            return f"{directory}/memory.oom_control"
-        return f"{self._unified_mount}{path}/memory.events" if "memory" in self._v2 else ""
 
     # --- creating and limiting -------------------------------------------------------------------
 
@@ -203,19 +83,19 @@ class Cgroups:
         it sees nothing else of them. Raises CgroupUnavailable where no cgroups can be made at all, CgroupError for a
         limit that the kernel refuses; what has been made by then stays, for `remove`.
         """
-        self._check(path)
-        if not self._constant() and self.unified is None:
+        self.check(path)
+        if not self._constant and self.unified is None:
             raise CgroupUnavailable(
                 "no cgroup hierarchy can be written to here",
                 hint="mount cgroup2 on /sys/fs/cgroup, writable; in a container, run that with --privileged",
             )
         warnings: list[str] = []
-        for each in dict.fromkeys(self._v1[each] for each in self._constant()):
-            make_v1(each, path)
+        for each in self._constant.values():
+            make_v1(each, self._place(each, path))
         if confine:
             warnings += self._confine(path)
         if self.unified is not None:
-            problems = make_v2(self.unified, path, self._v2.intersection(_ALWAYS))
+            problems = make_v2(self.unified, path, self._v2.intersection(ALWAYS))
             self.missing.update(problems)
         if resources is not None:
             warnings += self.set_resources(path, resources)
@@ -225,11 +105,10 @@ class Cgroups:
     def _confine(self, path: str) -> list[str]:
         """Makes the cgroup in the hierarchies in which it has no duty; a sentence for each where that cannot be."""
         warnings = []
-        constant = {self._v1[each].mount for each in self._constant()}
         for each in self._all_v1:
-            if each.mount not in constant:
+            if each.mount not in self._constant:
                 try:
-                    make_v1(each, path)
+                    make_v1(each, self._place(each, path))
                 except CgroupError as error:
                     warnings.append(f"containers are not kept apart in {each.mount}: {error}")
         return warnings
@@ -253,7 +132,7 @@ class Cgroups:
         kernel refuses, and for `unified` settings of a controller that is not on v2. On v2 a memory limit below
         the present usage is not refused: the kernel frees what it can and then kills.
         """
-        self._check(path)
+        self.check(path)
         try:
             on_v1, on_v2 = v1_plan(resources), v2_plan(resources)
         except ValueError as error:
@@ -280,10 +159,10 @@ class Cgroups:
     def _demand_v1(self, controller: str, path: str) -> str:
         """The directory in a v1 hierarchy; one that is joined on demand is made, and running processes join it."""
         hierarchy = self._v1[controller]
-        directory = hierarchy.mount + path
-        if controller not in _ON_DEMAND or os.path.isdir(directory):
+        directory = self._in(hierarchy, path)
+        if controller not in ON_DEMAND or os.path.isdir(directory):
             return directory
-        make_v1(hierarchy, path)
+        make_v1(hierarchy, self._place(hierarchy, path))
         for pid in cgroup_processes.processes(self._members(path)):
             try:
                 write(f"{directory}/cgroup.procs", str(pid))
@@ -306,9 +185,10 @@ class Cgroups:
 
         On v1 this must happen before the cgroup has others below it. Raises CgroupError.
         """
-        self._check(path)
+        self.check(path)
         directory = self._of_v1("devices", path)
         if directory is not None:
+            make_v1(self._v1["devices"], self._place(self._v1["devices"], path))
             limit_devices_v1(directory, rules)
             return True
         return self.unified is not None and self._programs.limit(self.unified.mount + path, rules)
@@ -319,24 +199,14 @@ class Cgroups:
 
     # --- looking ----------------------------------------------------------------------------------
 
-    def version_of(self, controller: str) -> str:
-        """Which version controls it here: `v1`, `v2`, or "" where nothing does."""
-        return "v1" if controller in self._v1 else "v2" if controller in self._v2 else ""
-
-    def describe(self) -> str:
-        """`v1`, `v2` or `hybrid`: v1's controllers beside a v2 tree."""
-        if self.unified is None:
-            return "v1"
-        return "hybrid" if self._v1 else "v2"
-
     def exists(self, path: str) -> bool:
         """Whether the cgroup is there, in any hierarchy."""
-        self._check(path)
+        self.check(path)
         return any(os.path.isdir(directory) for directory in self._directories(path))
 
     def stats(self, path: str) -> Stats:
         """What the cgroup has used; where it is gone, or a controller missing, the fields are None."""
-        self._check(path)
+        self.check(path)
         stats = Stats()
         if self.unified is not None:
             directory = self.unified.mount + path
@@ -361,7 +231,7 @@ class Cgroups:
         """What cAdvisor's metrics say beyond `stats`."""
         from podlite.linux import cgroup_details
 
-        self._check(path)
+        self.check(path)
         details = cgroup_details.Details()
         if self.unified is not None:
             cgroup_details.add_v2(details, self.unified.mount + path)
@@ -376,7 +246,7 @@ class Cgroups:
 
     def watch_oom(self, path: str) -> OomWatch:
         """Raises CgroupUnavailable where the memory controller is missing, CgroupError."""
-        self._check(path)
+        self.check(path)
         directory = self._of_v1("memory", path)
         if directory is not None:
             return OomWatch(directory, 1)
@@ -386,12 +256,8 @@ class Cgroups:
 
     def processes(self, path: str) -> list[int]:
         """The processes in the cgroup and below; none if it is gone."""
-        self._check(path)
+        self.check(path)
         return cgroup_processes.processes(self._members(path))
-
-    def _members(self, path: str) -> str:
-        """The directory that is asked for processes: the v2 tree's, else that of a v1 hierarchy joined always."""
-        return self._directories(path, on_demand=False)[-1]
 
     # --- ending -----------------------------------------------------------------------------------
 
@@ -401,18 +267,19 @@ class Cgroups:
         What is frozen is thawed, or it would not die. Does not wait for their end (`wait_empty`
         does). Raises CgroupError.
         """
-        self._check(path)
+        self.check(path)
         try:
             self._kill(path)
         finally:
             self._thaw(path)
 
     def _thaw(self, path: str) -> None:
-        if self._freezer:
+        freezer = self.freezer(path)
+        if freezer:
             try:
-                thaw_v1(self._freezer + path)
+                thaw_v1(freezer)
             except OSError as error:
-                raise explain("thaw", self._freezer + path, error) from error
+                raise explain("thaw", freezer, error) from error
 
     def _kill(self, path: str) -> None:
         if self.unified is not None and cgroup_processes.kill_v2(self.unified.mount + path):
@@ -432,7 +299,7 @@ class Cgroups:
 
     def freeze(self, path: str, frozen: bool) -> None:
         """Stops all processes in the cgroup and below, or lets them go on. Raises CgroupError, also if it is gone."""
-        self._check(path)
+        self.check(path)
         freezer = self._of_v1("freezer", path)
         if self.unified is not None:
             cgroup_processes.freeze_v2(self.unified.mount + path, frozen)
@@ -443,7 +310,7 @@ class Cgroups:
 
     def wait_empty(self, path: str, timeout: float) -> bool:
         """Waits up to `timeout` seconds until no process is in the cgroup or below. False if there still is one."""
-        self._check(path)
+        self.check(path)
         if self.unified is not None:
             return cgroup_processes.wait_empty_v2(self.unified.mount + path, timeout)
         return cgroup_processes.wait_empty_v1(self._members(path), timeout)
@@ -454,7 +321,7 @@ class Cgroups:
         Waits up to `timeout` seconds for the kernel to let go of dead processes. Every hierarchy is tried; then
         CgroupError is raised for the first that failed, for example because processes are still running.
         """
-        self._check(path)
+        self.check(path)
         deadline = time.monotonic() + timeout
         failed: CgroupError | None = None
         for directory in self._directories(path):
@@ -462,15 +329,26 @@ class Cgroups:
                 remove_tree(directory, deadline)
             except CgroupError as error:
                 failed = failed or error
+        if self.root == "/":
+            self._remove_flat_root()
         if failed is not None:
             raise failed
+
+    def _remove_flat_root(self) -> None:
+        """The one directory of ours where otherwise all are the caller's; whoever makes a cgroup in it tries again."""
+        for each in self._all_v1:
+            if each.mount in self._flat:
+                try:
+                    os.rmdir(f"{each.mount}/podlite")
+                except OSError:
+                    pass  # in use, or gone
 
     def remove_empty_parents(self, path: str) -> None:
         """Removes the ancestors of `path` up to the root as far as nothing is in them; never waits, never fails.
 
         With "/" as the root they are somebody else's, and nothing is done.
         """
-        self._check(path)
+        self.check(path)
         for each in reversed(ancestors(path)[:-1]):
             if self.root == "/" or not each.startswith(self.root):
                 return

@@ -314,7 +314,8 @@ async def test_a_container_that_freezes_itself_can_be_ended(runtime: Runtime) ->
         answers = await said(runtime, container, 2)
         assert answers[0]["mounted"] == "ok"
         stored = runtime.store.containers[container]
-        own = Path(f"/sys/fs/cgroup/freezer{stored.cgroup}")
+        assert runtime.cgroups is not None
+        own = Path(runtime.cgroups.freezer(stored.cgroup))
         with anyio.fail_after(20):
             while (own / "freezer.state").read_text() != "FROZEN\n":
                 await anyio.sleep(0.01)

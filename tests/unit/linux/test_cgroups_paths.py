@@ -35,7 +35,6 @@ def test_hybrid_joins_what_has_a_duty() -> None:
         "cpu,cpuacct/podlite-unit-test/a/tasks",
         "memory/podlite-unit-test/a/tasks",
         "pids/podlite-unit-test/a/tasks",
-        "devices/podlite-unit-test/a/tasks",
         "unified/podlite-unit-test/a/cgroup.procs",
     ]
     assert cgroups.describe() == "hybrid"
@@ -44,14 +43,30 @@ def test_hybrid_joins_what_has_a_duty() -> None:
 
 
 def test_devices_by_bpf_need_no_hierarchy() -> None:
-    cgroups = Cgroups((*EVERY_V1, v2()), "/podlite-unit-test", devices_by_bpf=True)
-    assert "devices/podlite-unit-test/a/tasks" not in attach(cgroups)
+    assert Cgroups((*EVERY_V1, v2()), "/podlite-unit-test").version_of("devices") == "v1"
+    assert Cgroups((*EVERY_V1, v2()), "/podlite-unit-test", devices_by_bpf=True).version_of("devices") == ""
 
 
 def test_v1_alone_needs_more() -> None:
     cgroups = Cgroups(EVERY_V1, "/podlite-unit-test", devices_by_bpf=True)
-    assert [path.split("/")[0] for path in attach(cgroups)] == ["cpu,cpuacct", "memory", "pids", "freezer", "devices"]
+    assert [path.split("/")[0] for path in attach(cgroups)] == ["cpu,cpuacct", "memory", "pids", "freezer"]
+    assert cgroups.version_of("devices") == "v1"
     assert cgroups.describe() == "v1"
+
+
+def test_where_pods_have_no_duty_there_is_one_level() -> None:
+    path = "/podlite-unit-test/kubepods/besteffort/pod1/abc"
+    hybrid = Cgroups((*EVERY_V1, v2()), "/podlite-unit-test")
+    assert dict(hybrid.view(path)) == {
+        "cpu,cpuacct": f"/sys/fs/cgroup/cpu,cpuacct{path}",
+        "memory": f"/sys/fs/cgroup/memory{path}",
+        "pids": f"/sys/fs/cgroup/pids{path}",
+        "devices": "/sys/fs/cgroup/devices/podlite-unit-test/abc",
+    }
+    assert hybrid.freezer(path) == "/sys/fs/cgroup/freezer/podlite-unit-test/abc"
+    # It freezes whole pods where nothing else does.
+    assert Cgroups(EVERY_V1, "/podlite-unit-test").freezer(path) == f"/sys/fs/cgroup/freezer{path}"
+    assert Cgroups((*EVERY_V1, v2()), "/").freezer("/kubepods/pod1/abc") == "/sys/fs/cgroup/freezer/podlite/abc"
 
 
 def test_v2_alone() -> None:
