@@ -95,6 +95,21 @@ def set_title(title: str) -> None:
 # --- children and keys ----------------------------------------------------------------------------
 
 
+def drops_signal(pid: int, number: int) -> bool:
+    """Whether the kernel would drop the signal: `pid` is the first process of its pid namespace and has no handler.
+
+    Source: pid_namespaces(7), "The namespace init process". False for a process that is gone.
+    """
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            fields = dict(line.split(b":", 1) for line in file if b":" in line)
+        first = fields[b"NSpid"].split()[1:]
+        caught = int(fields[b"SigCgt"], 16)
+    except (OSError, KeyError, ValueError):
+        return False
+    return first[-1:] == [b"1"] and not caught >> (number - 1) & 1
+
+
 def set_child_subreaper() -> None:
     """Orphaned descendants become children of this process instead of init's. Not inherited by children."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -246,13 +246,15 @@ def _recorded_exits(directory: str) -> dict[str, Entry]:
 class _Recorded:
     """What the record says of one container."""
 
-    __slots__ = ("created", "entry", "failed", "image", "started")
+    __slots__ = ("created", "entry", "failed", "image", "started", "volumes")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.image: Entry = {}
         self.created = self.started = False
         self.failed: Entry | None = None
+        # Which image each mount is; empty for those that are none.
+        self.volumes: list[str] = []
 
 
 def recorded_containers(entries: list[Entry]) -> list[_Recorded]:
@@ -270,6 +272,7 @@ def recorded_containers(entries: list[Entry]) -> list[_Recorded]:
                 each.image = entry
             elif key == "created":
                 each.created = True
+                each.volumes = entry.get("volumes", [])
             elif key == "starting":
                 each.started = True
             elif key == "failed":
@@ -302,6 +305,9 @@ def _containers(runtime: Runtime, sandbox: Sandbox, entries: list[Entry], states
 
 def _describe(runtime: Runtime, container: Container, recorded: _Recorded) -> None:
     config = container.config
+    for mount, image_ref in zip(config.mounts, recorded.volumes, strict=False):
+        if mount.image is not None:
+            mount.image.image_ref = image_ref
     container.image_id = recorded.image.get("image_id", "")
     container.image_ref = recorded.image.get("image_ref", container.image_id)
     if "user" in recorded.image:

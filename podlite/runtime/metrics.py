@@ -28,6 +28,15 @@ _SECOND = 1_000_000_000
 
 # name → (kind, further labels, help)
 _METRICS: dict[str, tuple[MetricType, list[str], str]] = {
+    "container_blkio_device_usage_total": (
+        _COUNTER,
+        ["device", "major", "minor", "operation"],
+        "Bytes read from and written to a device",
+    ),
+    "container_fs_reads_bytes_total": (_COUNTER, ["device"], "Bytes read from a device"),
+    "container_fs_reads_total": (_COUNTER, ["device"], "Reads from a device"),
+    "container_fs_writes_bytes_total": (_COUNTER, ["device"], "Bytes written to a device"),
+    "container_fs_writes_total": (_COUNTER, ["device"], "Writes to a device"),
     "container_cpu_user_seconds_total": (_COUNTER, [], "CPU time in user mode, in seconds"),
     "container_cpu_system_seconds_total": (_COUNTER, [], "CPU time in the kernel, in seconds"),
     "container_cpu_usage_seconds_total": (_COUNTER, ["cpu"], "CPU time, in seconds"),
@@ -201,12 +210,29 @@ def _add_usage(samples: _Samples, used: Stats, details: Details) -> None:
     samples.add("container_memory_usage_bytes", used.memory_usage)
     samples.add("container_memory_working_set_bytes", used.memory_working_set)
     samples.add("container_oom_events_total", details.oom_kills)
+    for device in details.devices:
+        number = [str(device.major), str(device.minor)]
+        name = _device_name(*number)
+        samples.add("container_blkio_device_usage_total", device.read_bytes, name, *number, "Read")
+        samples.add("container_blkio_device_usage_total", device.written_bytes, name, *number, "Write")
+        samples.add("container_fs_reads_bytes_total", device.read_bytes, name)
+        samples.add("container_fs_reads_total", device.reads, name)
+        samples.add("container_fs_writes_bytes_total", device.written_bytes, name)
+        samples.add("container_fs_writes_total", device.writes, name)
     for resource in ("cpu", "io", "memory"):
         pressure: Pressure | None = getattr(used, f"{resource}_pressure")
         if pressure is not None:
             name = f"container_pressure_{resource}"
             samples.add(f"{name}_stalled_seconds_total", pressure.full.total_us // 1_000_000)
             samples.add(f"{name}_waiting_seconds_total", pressure.some.total_us // 1_000_000)
+
+
+def _device_name(major: str, minor: str) -> str:
+    """/dev/vda, or the number where the machine has no name for it."""
+    try:
+        return "/dev/" + os.path.basename(os.readlink(f"/sys/dev/block/{major}:{minor}"))
+    except OSError:
+        return f"{major}:{minor}"
 
 
 def _add_processes(samples: _Samples, counted: Processes, details: Details) -> None:

@@ -20,6 +20,7 @@ from podlite.cri.types import (
 from podlite.linux.cgroups import CgroupError, CgroupUnavailable, Resources
 from podlite.linux.devices import ALLOW_ALL, DEFAULT_RULES, DeviceRule, rule_for
 from podlite.linux.fs import remove_tree
+from podlite.runtime.container.mount_rules import check_mounts
 from podlite.runtime.container.process import security_context
 from podlite.runtime.image.merged import MergedTree
 from podlite.runtime.image.reference import digest_reference
@@ -58,6 +59,7 @@ async def create_container(
 ) -> str:
     """See RuntimeService.create_container."""
     sandbox = runtime.store.ready_sandbox(pod_sandbox_id)
+    check_mounts(config.mounts)
     container = Container(new_id(), sandbox, config, time.time_ns())
     with step("container.create", **container.ids):
         async with Undo(f"creating container {config.metadata.name} of pod {sandbox.pod}") as undo:
@@ -114,17 +116,19 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
             }
         )
         prepared = Prepared(rootfs, writable)
+        created: dict[str, Any] = {"created": container.id}
         if any(mount.image is not None for mount in config.mounts):
             from podlite.runtime.container import image_volumes
 
             prepared.image_volumes = image_volumes.acquire(runtime.image_store, container.id, config.mounts)
+            created["volumes"] = image_volumes.image_refs(config.mounts)
         make_writable_layer(writable, container, rootfs.lower[0])
         if container.log_path:
             os.makedirs(os.path.dirname(container.log_path), mode=0o755, exist_ok=True)
         with step("container.cgroup", **container.ids):
             make_cgroup(runtime, container, prepared)
         # From here on whoever adopts the sandbox keeps the container.
-        journal.append({"created": container.id})
+        journal.append(created)
         return prepared
     finally:
         journal.close()

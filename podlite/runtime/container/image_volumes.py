@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from podlite.cri.errors import CRIError, NotFoundError
+from podlite.runtime.image.merged import MergedTree
 from podlite.runtime.image.rootfs import describe_rootfs
 
 if TYPE_CHECKING:
@@ -14,12 +15,15 @@ if TYPE_CHECKING:
     from podlite.runtime.image.store import ImageStore
 
 
-def acquire(store: ImageStore, container_id: str, mounts: Iterable[Mount]) -> dict[str, list[str]]:
-    """Pins the images among the mounts; returns the layers of each, the top one first, by the mount's reference.
+def acquire(store: ImageStore, container_id: str, mounts: list[Mount]) -> dict[str, list[str]]:
+    """Pins the images among the mounts, and notes in each mount which image it is (KEP-5365); returns the layers of
+    each, the top one first, by the mount's reference.
 
-    Blocking. Raises NotFoundError for one that is not in the store, CRIError for one that is not made of layers alone.
+    Blocking. Raises NotFoundError for one that is not in the store, CRIError for one that is not made of layers alone
+    or lacks the path in it that is to be mounted.
     """
     found: dict[str, list[str]] = {}
+    ids: dict[str, str] = {}
     for holder, reference in holders(container_id, [each.image.image if each.image else "" for each in mounts]):
         image = store.acquire(reference, holder)
         if image is None:
@@ -28,7 +32,33 @@ def acquire(store: ImageStore, container_id: str, mounts: Iterable[Mount]) -> di
         if rootfs.binds:
             raise CRIError(f"image {reference} has files that are this machine's own, and cannot be a volume")
         found[reference] = rootfs.lower
+        ids[reference] = image.id
+    for mount in mounts:
+        if mount.image is not None:
+            mount.image.image_ref = ids[mount.image.image]
+            _check_sub_path(mount, found[mount.image.image])
     return found
+
+
+def _check_sub_path(mount: Mount, layers: list[str]) -> None:
+    if not mount.image_sub_path:
+        return
+    with MergedTree(layers) as files:
+        try:
+            there = files.resolve("/" + mount.image_sub_path) is not None
+        except OSError:
+            there = False  # through a file, or links without end
+    if not there:
+        assert mount.image is not None
+        raise CRIError(
+            f"{mount.image_sub_path} of image {mount.image.user_specified_image or mount.image.image} cannot be "
+            f"mounted on {mount.container_path}: there is no such file or directory"
+        )
+
+
+def image_refs(mounts: Iterable[Mount]) -> list[str]:
+    """Which image each mount is, for the container's record; empty for those that are none. Pure."""
+    return [each.image.image_ref if each.image is not None else "" for each in mounts]
 
 
 def holders(container_id: str, references: Iterable[str]) -> list[tuple[str, str]]:

@@ -6,15 +6,21 @@ import signal
 from typing import TYPE_CHECKING
 
 import anyio
+from anyio import to_thread
 
 from podlite import log
 from podlite.cri.errors import CRIError, FailedPreconditionError, UnavailableError
+from podlite.linux.process import drops_signal
 from podlite.runtime.shim_client import KILL_SECONDS
 from podlite.runtime.store import RUNNING, STARTING, Container
 from podlite.steps import step
 
 if TYPE_CHECKING:
     from podlite.runtime.service import Runtime
+
+
+# Between two looks at whether a program has got its handler: seconds, doubled each time.
+_FIRST_LOOK, _LAST_LOOK = 0.005, 1.0
 
 
 async def stop_container(runtime: Runtime, container_id: str, timeout: float) -> None:
@@ -29,13 +35,32 @@ async def stop_container(runtime: Runtime, container_id: str, timeout: float) ->
 
 
 async def _asked(container: Container, timeout: float) -> bool:
-    """Sends the stop signal; True if the container ended within `timeout` seconds."""
-    if not await _send(container, stop_signal(container.stop_signal)):
+    """Sends the stop signal; True if the container ended within `timeout` seconds.
+
+    A program that was started a moment ago may not have its handler yet, and to the first process of a pid namespace
+    the kernel does not deliver what it has no handler for: then the signal is sent again once it has one.
+    """
+    number = stop_signal(container.stop_signal)
+    lost = await to_thread.run_sync(drops_signal, container.pid, number)
+    if not await _send(container, number):
         return True
     with anyio.move_on_after(timeout):
+        if lost:
+            await _send_when_heard(container, number)
         await container.exited.wait()
         return True
     return False
+
+
+async def _send_when_heard(container: Container, number: int) -> None:
+    pause = _FIRST_LOOK
+    while not container.exited.is_set():
+        with anyio.move_on_after(pause):
+            await container.exited.wait()
+        if not await to_thread.run_sync(drops_signal, container.pid, number):
+            await _send(container, number)
+            return
+        pause = min(pause * 2, _LAST_LOOK)
 
 
 async def kill(container: Container) -> None:
