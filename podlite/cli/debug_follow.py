@@ -42,7 +42,7 @@ _STUCK = frozenset(
 
 async def follow_debugger(found: WrittenPod, container: EphemeralContainer) -> int:
     """Until the container has ended; returns its exit code. Raises PodliteError where it does not start."""
-    with _Watch(found, container.name) as watch:
+    with StatusWatch(found, container.name) as watch:
         status = await watch.started()
         if not container.stdin:
             return await _print(found, watch, container.name)
@@ -53,7 +53,7 @@ async def follow_debugger(found: WrittenPod, container: EphemeralContainer) -> i
             return await _print(found, watch, container.name)
 
 
-async def _print(found: WrittenPod, watch: _Watch, name: str) -> int:
+async def _print(found: WrittenPod, watch: StatusWatch, name: str) -> int:
     """Without our input, its output comes from its log: nothing of it is missed."""
     from podlite.cli.lines import Lines
     from podlite.cli.log_follow import Follow
@@ -73,7 +73,7 @@ async def _print(found: WrittenPod, watch: _Watch, name: str) -> int:
     return await watch.ended()
 
 
-async def _attach(found: WrittenPod, watch: _Watch, container: EphemeralContainer, container_id: str) -> int:
+async def _attach(found: WrittenPod, watch: StatusWatch, container: EphemeralContainer, container_id: str) -> int:
     from podlite.runtime.container.attach import attach_to
 
     async with open_shim(found) as shim:
@@ -104,14 +104,14 @@ class _Signalled:
         await self._shim.signal(number, container=self._container_id)
 
 
-class _Watch:
+class StatusWatch:
     """The container's status, as it is written down."""
 
     def __init__(self, found: WrittenPod, name: str) -> None:
         self._directory = found.directory
         self._name = name
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> StatusWatch:
         self._inotify = inotify.init()
         inotify.add_watch(self._inotify, self._directory, inotify.IN_MOVED_TO | inotify.IN_DELETE)
         return self

@@ -26,6 +26,7 @@ VERBS = {
     "get": Verb("podlite.cli.get", "list or watch pods, events, ConfigMaps and Secrets, as kubectl does", _PODS),
     "logs": Verb("podlite.cli.logs", "print or follow the output of a container", _PODS),
     "exec": Verb("podlite.cli.exec", "run a command in a container", _PODS, 125),
+    "attach": Verb("podlite.cli.attach", "connect to the streams of a running container", _PODS, 125),
     "debug": Verb("podlite.cli.debug", "look into a running pod with a container of your own in it", _PODS, 125),
     "nsenter": Verb("podlite.cli.nsenter", "run a command of the host in a pod's namespaces", _PODS, 125),
     "inspect": Verb("podlite.cli.inspect", "print a pod with its status, as JSON or YAML", _PODS),

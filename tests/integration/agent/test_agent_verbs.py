@@ -124,3 +124,28 @@ def test_logs_exec_inspect_and_ps_of_the_agents_pods(detached: Machine) -> None:
     assert detached.podlite("exec", "web", "--", "/bin/echo", "hi").stdout == "hi\n"
     assert detached.podlite("logs", "web").stdout == "hello\n"
     assert detached.podlite("rm", "web").returncode == 0
+
+
+def test_attach(detached: Machine) -> None:
+    script = "while read line; do [ $line = end ] && exit 7; echo got $line; done"
+    detached.create("web", script=script, container={"stdin": True}, restartPolicy="Never")
+    detached.running("web")
+    command = detached.command("attach", "-i", "web")
+
+    def attach() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command, env=detached.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+
+    with attach() as one:
+        assert one.stdin is not None
+        assert one.stdout is not None
+        one.stdin.write(b"one\n")
+        assert one.stdout.readline() == b"got one\n"
+        one.send_signal(signal.SIGINT)
+        assert one.wait(30) == 128 + signal.SIGINT
+    assert detached.pod("web")["status"]["phase"] == "Running"  # type: ignore[index]
+    with attach() as two:
+        assert two.stdin is not None
+        two.stdin.write(b"end\n")
+        assert two.wait(30) == 7
