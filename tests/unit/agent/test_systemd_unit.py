@@ -1,4 +1,4 @@
-"""The unit in contrib/ is one that systemd takes, and keeps what a restart depends on (systemd.kill(5), systemd.exec(5))."""
+"""The unit in contrib/ is one that systemd takes, and keeps what a restart needs (systemd.kill(5), systemd.exec(5))."""
 
 from __future__ import annotations
 
