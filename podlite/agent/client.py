@@ -81,6 +81,14 @@ class Client:
             raise self._broken(error) from error
         return _decoded(response, data)
 
+    def read(self, path: str, **query: Any) -> bytes:
+        """The answer to a GET, as it is. Raises as `request`."""
+        response = self._send(self._connection, "GET", path, None, "", query)
+        data = response.read()
+        if response.status >= 300:
+            _decoded(response, data)
+        return data
+
     def lines(self, path: str, **query: Any) -> Iterator[bytes]:
         """The lines of a streamed answer as they come, on a connection of its own. Raises as `request`."""
         connection = _Connection(self.socket_path, None)

@@ -6,7 +6,7 @@ runs after every change of a manifest, and after every pod that is gone: another
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from anyio import to_thread
@@ -23,8 +23,10 @@ from podlite.kubelet.phase import TERMINAL
 from podlite.kubelet.status_manager import DELETED
 from podlite.runtime.journal import boot_id
 
+T = TypeVar("T")
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from podlite.agent.durable import DurableStore
     from podlite.agent.sources.directory import DirectorySource
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     Source = DirectorySource | UrlSource
 
+_WRITERS = 4
 # The reason of an event about a manifest that cannot be used.
 INVALID_MANIFEST = "InvalidManifest"
 NAME_TAKEN = "PodNameTaken"
@@ -54,6 +57,7 @@ class PodController:
         self._lock = anyio.Lock()
         # By UID: of two writes of one pod the later one has to be the last.
         self._writing: dict[str, anyio.Lock] = {}
+        self._writers = anyio.CapacityLimiter(_WRITERS)
         self._static_objects: dict[tuple[str, str, str], Object] = {}
         self._told: set[tuple[str, str]] = set()
         self._written: dict[str, tuple[str, bool]] = {}
@@ -100,13 +104,13 @@ class PodController:
         if self._kubelet.find(meta.namespace, meta.name) is not None:
             raise PodExists(f'pods "{meta.name}" already exists')
         async with self._lock_of(meta.uid):
-            await to_thread.run_sync(self._durable.put_pod, _marked(pod))
+            await self._in_turn(self._durable.put_pod, _marked(pod))
             self._written[meta.uid] = (pod.status.phase, False)
             try:
                 return await self._kubelet.add_pod(pod)
             except BaseException:
                 with anyio.CancelScope(shield=True):
-                    await to_thread.run_sync(self._durable.remove_pod, meta.uid)
+                    await self._in_turn(self._durable.remove_pod, meta.uid)
                 raise
 
     async def delete(self, uid: str, grace: int | None) -> Pod:
@@ -209,7 +213,7 @@ class PodController:
             if gone:
                 async with self._lock_of(uid):
                     self._written.pop(uid, None)
-                    await to_thread.run_sync(self._durable.remove_pod, uid)
+                    await self._in_turn(self._durable.remove_pod, uid)
                 self._writing.pop(uid, None)
             elif self._written.get(uid) != (pod.status.phase, has_started(pod)):
                 await self._store(uid)
@@ -223,7 +227,11 @@ class PodController:
                 return
             pod = self._kubelet.pod(uid)
             self._written[uid] = (pod.status.phase, has_started(pod))
-            await to_thread.run_sync(self._durable.put_pod, _marked(pod))
+            await self._in_turn(self._durable.put_pod, _marked(pod))
+
+    async def _in_turn(self, write: Callable[[T], None], value: T) -> None:
+        """On threads of their own: who waits for the disk shall not wait for pods that are being started, too."""
+        await to_thread.run_sync(write, value, limiter=self._writers)
 
     def _lock_of(self, uid: str) -> anyio.Lock:
         return self._writing.setdefault(uid, anyio.Lock())

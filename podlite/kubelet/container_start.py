@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NoReturn
 
+import anyio
 import msgspec
 from anyio import to_thread
 
@@ -79,6 +80,7 @@ class ContainerStarter:
         self._clock = clock
         self._config = config
         self._objects = objects
+        self._turns = anyio.CapacityLimiter(config.parallel_containers)
 
     async def start(self, pod: Pod, container: Container, runtime: RuntimePodStatus, context: SandboxContext) -> None:
         """Starts the next instance of a container; `runtime` is what ran before.
@@ -89,7 +91,15 @@ class ContainerStarter:
         self._check_back_off(pod, container, runtime)
         image_volumes = self._image_volumes(pod, container, context)
         image = await self._ensure_image(pod, container, context)
-        config = await self._make_config(pod, container, runtime, context, image, image_volumes)
+        async with self._turns:
+            config = await self._make_config(pod, container, runtime, context, image, image_volumes)
+            container_id = await self._create_and_start(pod, container, context, config)
+        if container.lifecycle is not None and container.lifecycle.post_start is not None:
+            await self._post_start(pod, container, container_id)
+
+    async def _create_and_start(
+        self, pod: Pod, container: Container, context: SandboxContext, config: ContainerConfig
+    ) -> str:
         try:
             container_id = await self._runtime.create_container(context.sandbox_id, config, context.config)
         except CRIError as error:
@@ -100,8 +110,7 @@ class ContainerStarter:
         except CRIError as error:
             self._fail(pod, container, str(error), RUN_CONTAINER_ERROR, error, container_id)
         self._recorder.container_event(pod, container, events.NORMAL, events.STARTED, "Container started")
-        if container.lifecycle is not None and container.lifecycle.post_start is not None:
-            await self._post_start(pod, container, container_id)
+        return container_id
 
     def forget(self, uid: str) -> None:
         """Drops what is kept for a pod."""

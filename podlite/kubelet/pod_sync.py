@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
 from anyio import to_thread
 
 from podlite.cri.errors import CRIError, NotFoundError
@@ -83,6 +84,7 @@ class PodSyncer:
         self._recorder = recorder
         self._clock = clock
         self._config = config
+        self._sandbox_turns = anyio.CapacityLimiter(config.parallel_sandboxes)
 
     # --- the three phases of a pod ----------------------------------------------------------
 
@@ -278,7 +280,8 @@ class PodSyncer:
         try:
             config = await self._sandbox_config(record, attempt)
             handler = self._runtime_handler(record)
-            sandbox_id = await self._runtime.run_pod_sandbox(config, handler)
+            async with self._sandbox_turns:
+                sandbox_id = await self._runtime.run_pod_sandbox(config, handler)
         except (CRIError, KubeletError) as error:
             text = f"Failed to create pod sandbox: {error}"
             self._recorder.pod_event(pod, events.WARNING, events.FAILED_CREATE_POD_SANDBOX, text)

@@ -57,6 +57,10 @@ class KubeletConfig(msgspec.Struct, kw_only=True, frozen=True):
 
     # The kubelet's own defaults: v1beta1.KubeletConfiguration and pkg/kubelet/kubelet.go.
     sync_error_back_off: float = 10
+    # Of a great many pods at once no more than so many are at the runtime at the same time: they are not done later
+    # for it, and everything else is answered sooner. Two limits, so that a pod that has its sandbox goes on.
+    parallel_sandboxes: int = 4
+    parallel_containers: int = 8
     container_back_off: float = 10
     max_container_back_off: float = 300
     image_back_off: float = 10

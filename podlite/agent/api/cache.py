@@ -11,6 +11,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import anyio
+import msgspec
 from msgspec import structs
 
 from podlite.agent.api.errors import expired
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Container, Iterator
 
 T = TypeVar("T", bound=Any)
+_encode = msgspec.json.Encoder().encode
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 # A busy pod changes some ten times until it runs.
@@ -40,6 +42,7 @@ class WatchCache(Generic[T]):
     def __init__(self, first_version: int, kept: int = KEPT_CHANGES) -> None:
         self.version = first_version
         self._items: dict[str, T] = {}
+        self._texts: dict[str, bytes] = {}  # of what has been asked for since it changed last
         self._changes: deque[Change[T]] = deque(maxlen=kept)
         self._floor = first_version  # a watch may begin here or later
         self._news = anyio.Event()
@@ -54,12 +57,20 @@ class WatchCache(Generic[T]):
     def forget_but(self, keys: Container[str]) -> None:
         """Drops objects that nobody is to be told of."""
         self._items = {key: value for key, value in self._items.items() if key in keys}
+        self._texts = {key: text for key, text in self._texts.items() if key in keys}
 
     def items(self) -> list[tuple[str, T]]:
         return list(self._items.items())
 
     def get(self, key: str) -> T | None:
         return self._items.get(key)
+
+    def text(self, key: str) -> bytes:
+        """An object as JSON, made once for all who list. Raises KeyError."""
+        found = self._texts.get(key)
+        if found is None:
+            found = self._texts[key] = _encode(self._items[key])
+        return found
 
     def put(self, key: str, value: T) -> T:
         """Adds or replaces an object; one that has not changed makes no change. Returns it with its version."""
@@ -69,12 +80,14 @@ class WatchCache(Generic[T]):
         self.version += 1
         value = _with_version(value, self.version)
         self._items[key] = value
+        self._texts.pop(key, None)
         self._tell(Change(self.version, MODIFIED if before is not None else ADDED, key, value))
         return value
 
     def remove(self, key: str, last: T | None = None) -> None:
         """Idempotent. `last` is the object as it was in the end, if more is known than before."""
         before = self._items.pop(key, None)
+        self._texts.pop(key, None)
         if before is None:
             return
         self.version += 1

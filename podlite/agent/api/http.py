@@ -35,6 +35,12 @@ def answer_list(kind: str, items: list[Any], version: int) -> Response:
     return answer({"kind": kind, "apiVersion": "v1", "metadata": meta, "items": items})
 
 
+def answer_texts(kind: str, items: list[bytes], version: int) -> Response:
+    """A list of objects that are JSON already."""
+    head = encode({"kind": kind, "apiVersion": "v1", "metadata": {"resourceVersion": str(version)}})
+    return Response(head[:-1] + b',"items":[' + b",".join(items) + b"]}", media_type=JSON)
+
+
 def answer_error(error: ApiError) -> Response:
     return answer(error.status, error.code)
 

@@ -11,7 +11,7 @@ import anyio
 
 from podlite.agent.api.cache import ADDED, DELETED, MODIFIED
 from podlite.agent.api.errors import ApiError
-from podlite.agent.api.http import StreamedLines, answer_list, encode, flag, number
+from podlite.agent.api.http import StreamedLines, answer_texts, encode, flag, number
 from podlite.agent.api.selectors import field_selector, label_selector
 
 if TYPE_CHECKING:
@@ -49,9 +49,8 @@ async def list_or_watch(request: Request, resource: str, kind: str, cache: Watch
     """GET of a collection. Raises ApiError."""
     matches = matcher(request, resource)
     if not flag(request, "watch"):
-        found = [each for each in cache if matches(each)]
-        found.sort(key=lambda each: (each.metadata.namespace, each.metadata.name))
-        return answer_list(f"{kind}List", found, cache.version)
+        found = [(value.metadata.namespace, value.metadata.name, key) for key, value in cache.items() if matches(value)]
+        return answer_texts(f"{kind}List", [cache.text(key) for _, _, key in sorted(found)], cache.version)
     since = number(request, "resourceVersion")
     if since:
         cache.check(since)
