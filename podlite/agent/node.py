@@ -34,9 +34,9 @@ _UNWRITTEN = 10_000
 class NodeOptions(msgspec.Struct, kw_only=True):
     """What a user can say about the machine's podlite.
 
-    `network` is the network of pods that ask for none by annotation. `many` is for programs that run a great many
-    pods. With `pods_survive` leaving does not end the pods; with `adoptable` they run on whatever becomes of the
-    program, and the next one with the same directories adopts them.
+    `network` is the network of pods that ask for none by annotation; `firewall` is `leave` or `integrate`. `many`
+    is for programs that run a great many pods. With `pods_survive` leaving does not end the pods; with `adoptable`
+    they run on whatever becomes of the program, and the next one with the same directories adopts them.
     """
 
     layout: Layout = Layout()
@@ -44,6 +44,7 @@ class NodeOptions(msgspec.Struct, kw_only=True):
     pod_cidrs: tuple[str, ...] = POD_CIDRS
     cni_conf_dir: str = ""
     cni_bin_dirs: tuple[str, ...] = ()
+    firewall: str = "leave"
     namespace_threads: int = 1
     many: bool = False
     pods_survive: bool = False
@@ -126,7 +127,9 @@ def make_networks(options: NodeOptions) -> Networks:
     """The networks that pods can have. Raises UsageError, PodliteError."""
     if options.network not in NAMES:
         raise UsageError(f"there is no network {options.network!r}: it is one of {', '.join(NAMES)}")
-    wishes = NetworkOptions(options.pod_cidrs, options.cni_conf_dir, options.cni_bin_dirs)
+    wishes = NetworkOptions(
+        options.pod_cidrs, options.cni_conf_dir, options.cni_bin_dirs, integrate=options.firewall == "integrate"
+    )
     return Networks(options.network, options.layout, wishes)
 
 

@@ -59,6 +59,13 @@ def _add_network_details(group: argparse._ArgumentGroup) -> None:
         default=[],
         help="the pods' addresses, once for each family (10.85.0.0/16 and fd85::/64)",
     )
+    group.add_argument(
+        "--firewall",
+        choices=("leave", "integrate"),
+        default="leave",
+        help="what to do about firewalls of others that stop pods: name the rule that would help, or add it while"
+        " there are pods (leave)",
+    )
     group.add_argument("--cni-conf-dir", metavar="PATH", default="", help="CNI configurations (/etc/cni/net.d)")
     group.add_argument(
         "--cni-bin-dir",
@@ -111,6 +118,7 @@ def node_options(arguments: argparse.Namespace) -> NodeOptions:
         pod_cidrs=tuple(arguments.pod_cidr) or POD_CIDRS,
         cni_conf_dir=arguments.cni_conf_dir,
         cni_bin_dirs=tuple(arguments.cni_bin_dir),
+        firewall=arguments.firewall,
     )
 
 

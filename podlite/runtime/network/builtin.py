@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from podlite import log
 from podlite.cri.errors import CRIError, InvalidArgumentError, NetworkSetupError
 from podlite.errors import explain
 from podlite.linux.netlink import (
@@ -97,8 +98,9 @@ class BuiltinNetwork:
 
     name = "builtin"
 
-    def __init__(self, run_dir: str, pod_cidrs: Iterable[str]) -> None:
-        """`pod_cidrs` has at most one range of each family. Raises InvalidArgumentError; touches nothing."""
+    def __init__(self, run_dir: str, pod_cidrs: Iterable[str], *, integrate: bool = False) -> None:
+        """`pod_cidrs` has at most one range of each family. With `integrate` other people's firewalls get rules that
+        let pods through, while there are pods. Raises InvalidArgumentError; touches nothing."""
         self._subnets = sorted((Subnet(text) for text in pod_cidrs), key=lambda subnet: subnet.family)
         if not self._subnets or len({subnet.family for subnet in self._subnets}) != len(self._subnets):
             raise InvalidArgumentError(
@@ -111,8 +113,14 @@ class BuiltinNetwork:
         self._nftables = SocketPool(NETLINK_NETFILTER)
         self._host_ports = HostPorts(directory, self._nftables)
         self._shared = SharedState(
-            run_dir, self._addresses, self._rtnetlink, self._nftables, self._host_ports.republish
+            run_dir,
+            self._addresses,
+            self._rtnetlink,
+            self._nftables,
+            self._host_ports.republish,
+            [subnet.text for subnet in self._subnets] if integrate else (),
         )
+        self._looked_at_rules = integrate
         self._host: _Host | None = None
         self._opening = threading.Lock()
 
@@ -181,6 +189,9 @@ class BuiltinNetwork:
         if plan.host_ports:
             with step("network.hostports", sandbox_id=sandbox_id):
                 self._host_ports.publish(plan.host_ports, plan.ips, _label(request))
+        if not self._looked_at_rules:
+            self._looked_at_rules = True
+            self._warn_of_foreign_rules(host)
         interface = PodInterface(
             name=POD_INTERFACE,
             mac=mac,
@@ -332,14 +343,41 @@ class BuiltinNetwork:
             return [f"The host's network cannot be looked at: {explain(error)}."]
         return []
 
+    def _warn_of_foreign_rules(self, host: _Host) -> None:
+        """Has somebody else's rules on the forward path looked at beside everything else, if there are any: nft(8)
+        takes tens of milliseconds to list them. What stops pods is logged, with the rule that would help."""
+        from podlite.linux.nftables import NF_INET_FORWARD, has_hook
+
+        try:
+            with self._nftables.lease() as netlink:
+                if not has_hook(netlink, NF_INET_FORWARD):
+                    return
+        except OSError:
+            return  # no nftables, or none of our business
+
+        def look() -> None:
+            from podlite.runtime.network.foreign_rules import find_drops, read_ruleset
+
+            try:
+                drops = find_drops(read_ruleset(), [subnet.text for subnet in host.subnets])
+            except (OSError, CRIError) as error:
+                log.debug("other people's rules cannot be looked at", why=explain(error))
+                return
+            for drop in drops:
+                if drop.hook == "forward":
+                    log.warning(str(drop), hint="--firewall=integrate adds such a rule while there are pods")
+
+        # A thread of its own: nobody waits for it, and a program that ends does not either.
+        threading.Thread(target=look, name="podlite-rules", daemon=True).start()
+
     def diagnose(self) -> list[str]:
         """What may keep pods from reaching others although they have a network, as sentences: other people's rules,
         with the rule that would help, and devices that do not forward. Runs nft(8); takes tens of milliseconds.
         Raises NetworkSetupError, OSError."""
-        from podlite.runtime.network.foreign_rules import find_forward_drops, read_ruleset
+        from podlite.runtime.network.foreign_rules import find_drops, read_ruleset
 
         host = self._open()
-        drops = find_forward_drops(read_ruleset(), [subnet.text for subnet in host.subnets])
+        drops = find_drops(read_ruleset(), [subnet.text for subnet in host.subnets])
         return [*map(str, drops), *not_forwarding(host.survey.uplinks, ipv6=host.survey.ipv6)]
 
     def close(self) -> None:

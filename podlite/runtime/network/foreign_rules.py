@@ -1,9 +1,10 @@
-"""Other people's rules on the forward path: would they drop pods' packets, and which rule of theirs would help?
+"""Other people's rules in the pods' way: would they drop pods' packets, and which rule of theirs would help?
 
 An accept of ours does not beat a drop of somebody else's: every base chain of the hook has its say. So what stops
-pods is found and named, and the rule that would let them through is spelled out for the owner of the chain. Pure
-functions over the listing of `nft --json list ruleset`; it has to be an honest guess, for rules of the old
-iptables matches are opaque in it. Such a rule is taken neither for a match nor for none: it decides nothing.
+pods is found and named, on the way through this host (forward) and to it (input), and the rule that would let them
+through is spelled out for the owner of the chain (podlite.runtime.network.remedies). Pure functions over the listing
+of `nft --json list ruleset`; it has to be an honest guess, for rules of the old iptables matches are opaque in it.
+Such a rule is taken neither for a match nor for none: it decides nothing.
 """
 
 from __future__ import annotations
@@ -15,33 +16,35 @@ import msgspec
 
 from podlite.cri.errors import NetworkSetupError
 from podlite.runtime.network.constants import DEVICE_GROUP
+from podlite.runtime.network.remedies import Chain, Remedy, remedy
 from podlite.runtime.network.ruleset import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Chain = tuple[str, str, str]
 # A jump deeper than the kernel allows (NFT_JUMP_STACK_SIZE) would be a loop in a listing that changed meanwhile.
 _MAX_JUMPS = 16
 
 ACCEPT, DROP = "accept", "drop"
 
 
-class ForwardDrop(msgspec.Struct, frozen=True, kw_only=True):
-    """A chain that stops pods' packets: `stops` says which, `because` by what, `remedy` which commands would help."""
+class Drop(msgspec.Struct, frozen=True, kw_only=True):
+    """A chain that stops pods' packets: `hook` is forward or input, `stops` says which, `because` by what, `remedy`
+    what would help."""
 
     family: str
     table: str
     chain: str
+    hook: str
     stops: tuple[str, ...]
     because: str
-    remedy: tuple[str, ...]
+    remedy: Remedy
 
     def __str__(self) -> str:
         stops = " and ".join(self.stops)
         return (
             f"The chain {self.family} {self.table} {self.chain} drops packets {stops} ({self.because}); this would"
-            f" let them through: {' && '.join(self.remedy)}"
+            f" let them through: {' && '.join(self.remedy.advice)}"
         )
 
 
@@ -75,38 +78,40 @@ def read_ruleset() -> dict[str, Any]:
     return listing
 
 
-def find_forward_drops(listing: dict[str, Any], pod_cidrs: Iterable[str]) -> list[ForwardDrop]:
+def find_drops(listing: dict[str, Any], pod_cidrs: Iterable[str]) -> list[Drop]:
     """What stops pods of these ranges, chain by chain. `listing` is nft's, decoded."""
     rules = _Rules(listing)
     cidrs = list(pod_cidrs)
     found = []
     for (family, table, name), hook in rules.base_chains.items():
-        if hook.get("hook") != "forward" or family not in ("ip", "ip6", "inet") or table == TABLE:
+        where = str(hook.get("hook"))
+        if where not in ("forward", "input") or family not in ("ip", "ip6", "inet") or table == TABLE:
             continue
         stops: dict[str, str] = {}
         for cidr in cidrs:
             kind = "ip6" if ":" in cidr else "ip"
             if family not in (kind, "inet"):
                 continue
-            for packet in _packets(kind, cidr):
+            for packet in _packets(where, kind, cidr):
                 verdict, because = rules.judge((family, table, name), packet)
                 if verdict == DROP:
                     stops.setdefault(packet.label, because)
         if stops:
             found.append(
-                ForwardDrop(
+                Drop(
                     family=family,
                     table=table,
                     chain=name,
+                    hook=where,
                     stops=tuple(stops),
                     because=next(iter(stops.values())),
-                    remedy=tuple(rules.remedy((family, table, name), cidrs)),
+                    remedy=remedy((family, table, name), where, rules.chains, cidrs),
                 )
             )
     return found
 
 
-def _packets(family: str, cidr: str) -> list[_Packet]:
+def _packets(hook: str, family: str, cidr: str) -> list[_Packet]:
     network = ipaddress.ip_network(cidr)
     pod = str(network[2] if network.num_addresses > 2 else network[0])
     pod_device, common = "pl00000000", {("ct", "state"): "new", ("meta", "nfproto"): f"ipv{family[2:] or '4'}"}
@@ -115,6 +120,12 @@ def _packets(family: str, cidr: str) -> list[_Packet]:
     # "": a device or address that is nobody's in particular, the default network's.
     out = {("meta", "oifname"): "", ("meta", "oifgroup"): 0, (family, "daddr"): ""}
     into = {("meta", "iifname"): "", ("meta", "iifgroup"): 0, (family, "saddr"): "", ("ct", "status"): "dnat"}
+    if hook == "input":
+        return [
+            _Packet(
+                "from pods to this host", family, {**common, **from_pod, (family, "daddr"): "", ("ct", "status"): ""}
+            )
+        ]
     return [
         _Packet("from pods to elsewhere", family, {**common, **from_pod, **out, ("ct", "status"): ""}),
         _Packet("between pods", family, {**common, **from_pod, **to_pod, ("ct", "status"): ""}),
@@ -171,25 +182,6 @@ class _Rules:
                     return ACCEPT if word == "accept" else DROP, f"a rule of chain {chain[2]} says {word}"
                 break
         return None
-
-    def remedy(self, chain: Chain, cidrs: list[str]) -> list[str]:
-        """The commands by which the chain's owner would let pods through."""
-        family, table, name = chain
-        mine = [cidr for cidr in cidrs if family == "inet" or (":" in cidr) == (family == "ip6")]
-        if table == "firewalld":
-            return [
-                *(f"firewall-cmd --permanent --zone=trusted --add-source={cidr}" for cidr in mine),
-                "firewall-cmd --reload",
-            ]
-        if family in ("ip", "ip6") and table == "filter" and name == "FORWARD":
-            if any(each[2].startswith("ufw") for each in self.chains if each[:2] == (family, table)):
-                return [f"ufw route allow {word} {cidr}" for cidr in mine for word in ("from", "to")]
-            command = "iptables" if family == "ip" else "ip6tables"
-            # Docker leaves this chain to the user, and asks it first.
-            where = "DOCKER-USER" if (family, table, "DOCKER-USER") in self.chains else "FORWARD"
-            return [f"{command} -I {where} {flag} {cidr} -j ACCEPT" for cidr in mine for flag in ("-s", "-d")]
-        rules = (f"iifgroup {DEVICE_GROUP}", f"oifgroup {DEVICE_GROUP}")
-        return [f"nft insert rule {family} {table} {name} {rule} accept" for rule in rules]
 
 
 def _satisfied(statement: dict[str, Any], packet: _Packet) -> bool | None:

@@ -32,11 +32,20 @@ _ADDITIONAL = "k8s.v1.cni.cncf.io/networks"
 
 
 class NetworkOptions:
-    """What a user can say about networks. `cni_conf_dir` and `cni_bin_dirs` are empty for the usual places."""
+    """What a user can say about networks. `cni_conf_dir` and `cni_bin_dirs` are empty for the usual places;
+    `integrate` is whether other people's firewalls may be changed to let pods of the built-in network through."""
 
-    __slots__ = ("cni_bin_dirs", "cni_conf_dir", "pod_cidrs")
+    __slots__ = ("cni_bin_dirs", "cni_conf_dir", "integrate", "pod_cidrs")
 
-    def __init__(self, pod_cidrs: Sequence[str], cni_conf_dir: str = "", cni_bin_dirs: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        pod_cidrs: Sequence[str],
+        cni_conf_dir: str = "",
+        cni_bin_dirs: Sequence[str] = (),
+        *,
+        integrate: bool = False,
+    ) -> None:
+        self.integrate = integrate
         self.pod_cidrs = tuple(pod_cidrs)
         self.cni_conf_dir = cni_conf_dir
         self.cni_bin_dirs = tuple(cni_bin_dirs)
@@ -103,7 +112,7 @@ class Networks:
         if name == "builtin":
             from podlite.runtime.network.builtin import BuiltinNetwork
 
-            return BuiltinNetwork(self._layout.run_dir, self._options.pod_cidrs)
+            return BuiltinNetwork(self._layout.run_dir, self._options.pod_cidrs, integrate=self._options.integrate)
         if name == "cni":
             from podlite.runtime.network.cni.network import BIN_DIRS, CONF_DIR, CNINetwork
 

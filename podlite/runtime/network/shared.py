@@ -37,7 +37,7 @@ from podlite.runtime.network.forwarding import Forwarding
 from podlite.runtime.network.hostports import NO_NFTABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from podlite.linux.netlink import NetlinkSocket, SocketPool, Template
     from podlite.runtime.network.survey import Survey
@@ -64,8 +64,11 @@ class SharedState:
         rtnetlink: SocketPool,
         nftables: SocketPool,
         republish: Callable[[NetlinkSocket], None],
+        integrate: Sequence[str] = (),
     ) -> None:
-        """`republish(nftables socket)` puts all reserved host ports into a table that has just been made."""
+        """`republish(nftables socket)` puts all reserved host ports into a table that has just been made; `integrate`
+        are the ranges that other people's firewalls are to let through, none for leaving those as they are."""
+        self._integrate = integrate
         self._rtnetlink = rtnetlink
         self._nftables = nftables
         self._directory = f"{run_dir}/network"
@@ -103,6 +106,10 @@ class SharedState:
             if table:
                 table = self._ensure_table(required=host_ports)
             self._ensure_forwarding(survey, ipv6=bool(gateway6))
+            if self._integrate:
+                from podlite.runtime.network.integration import Integration
+
+                Integration(self._directory).ensure(self._integrate)
             self._with_table = table
             self._ensured.add(gateway6)
             return table
@@ -127,6 +134,10 @@ class SharedState:
                 self._delete_table()
             self._delete_gateways(recorded.gateways)
             self._forwarding.restore()
+            if os.path.exists(f"{self._directory}/firewall.json"):
+                from podlite.runtime.network.integration import Integration
+
+                Integration(self._directory).restore()
             os.unlink(self._leaving)
             return True
 

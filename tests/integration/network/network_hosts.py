@@ -216,6 +216,8 @@ def new_host(run_dir: str, *, uplink: bool, cidrs: tuple[str, ...] = CIDRS, make
                 ip -6 route add default via {OUTSIDE6}
                 """
             )
+            # The kernel notices the carrier a little later, and adds this route then.
+            wait_for(lambda: "dev up0" in sh("ip -6 route show table local type multicast"), "up0 has a carrier")
         host = Host(run_dir, cidrs, make)
         host.outside = outside
         try:

@@ -18,7 +18,7 @@ from podlite.linux.netlink import NETLINK_NETFILTER, NetlinkSocket
 from podlite.linux.nftables import Batch, get_table, table_comment
 from podlite.runtime.network import ruleset
 from podlite.runtime.network.builtin import BuiltinNetwork
-from podlite.runtime.network.foreign_rules import find_forward_drops, read_ruleset
+from podlite.runtime.network.foreign_rules import find_drops, read_ruleset
 
 # What the table is to be, in nft's own language. Compared by what the kernel says it has, for both.
 REFERENCE = """
@@ -320,7 +320,7 @@ def test_a_host_end_that_would_take_advertisements_is_told_not_to(lonely: Host, 
 
 
 def test_the_named_rule_does_help(host: Host) -> None:
-    """docker's way of dropping, and what find_forward_drops tells its owner to do about it."""
+    """docker's way of dropping, and what find_drops tells its owner to do about it."""
     sh(
         """
         iptables -N DOCKER-USER; iptables -A DOCKER-USER -j RETURN; iptables -A FORWARD -j DOCKER-USER
@@ -328,7 +328,7 @@ def test_the_named_rule_does_help(host: Host) -> None:
         """
     )
     pod, other = host.pod(PortMapping(host_port=8080, container_port=80)), host.pod()
-    found = find_forward_drops(read_ruleset(), CIDRS)
+    found = find_drops(read_ruleset(), CIDRS)
     assert [(each.family, each.chain, len(each.stops)) for each in found] == [
         ("ip", "FORWARD", 3),
         ("ip6", "FORWARD", 3),
@@ -343,13 +343,13 @@ def test_the_named_rule_does_help(host: Host) -> None:
         assert refused(other.fd, pod.ip4, 80)
         assert refused(host.outside, HOST4, 8080)
         for each in found:
-            for command in each.remedy:
+            for command in each.remedy.advice:
                 sh(command)
         assert ask(pod.fd, OUTSIDE4, out4.port).startswith("outside|")
         assert ask(pod.fd, OUTSIDE6, out6.port).startswith("outside|")
         assert ask(other.fd, pod.ip4, 80).startswith("pod|")
         assert ask(host.outside, HOST4, 8080).startswith("pod|")
-    assert find_forward_drops(read_ruleset(), CIDRS) == []
+    assert find_drops(read_ruleset(), CIDRS) == []
 
 
 def test_diagnose_names_what_is_in_the_way(host: Host) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from podlite.runtime.network.foreign_rules import find_forward_drops
+from podlite.runtime.network.foreign_rules import find_drops
+from podlite.runtime.network.remedies import Remedy
 
 Item = dict[str, Any]
 CIDRS = ["10.85.0.0/16", "fd85::/64"]
@@ -61,23 +62,29 @@ LABELS = ("from pods to elsewhere", "between pods", "from elsewhere to host port
 
 
 def drops(*items: Item) -> list[tuple[str, tuple[str, ...]]]:
-    return [(each.chain, each.stops) for each in find_forward_drops({"nftables": list(items)}, CIDRS)]
+    return [(each.chain, each.stops) for each in find_drops({"nftables": list(items)}, CIDRS)]
 
 
 def test_nothing_there_nothing_found() -> None:
     assert drops() == []
-    assert drops(chain(FORWARD, "forward"), chain("ip filter INPUT", "input", "drop")) == []
+    assert drops(chain(FORWARD, "forward"), chain("ip filter INPUT", "input"), chain("ip f o", "output", "drop")) == []
+
+
+def test_what_stops_pods_from_this_host_is_found_and_left_to_its_owner() -> None:
+    (found,) = find_drops({"nftables": [chain("ip filter INPUT", "input", "drop")]}, CIDRS)
+    assert (found.hook, found.stops) == ("input", ("from pods to this host",))
+    assert found.remedy == Remedy(advice=["iptables -I INPUT -s 10.85.0.0/16 -j ACCEPT"])
 
 
 def test_dockers_policy_is_found_and_its_users_chain_named() -> None:
-    (found,) = find_forward_drops({"nftables": DOCKER}, CIDRS)
+    (found,) = find_drops({"nftables": DOCKER}, CIDRS)
     assert (found.family, found.table, found.chain, found.stops) == ("ip", "filter", "FORWARD", LABELS)
     assert found.because == "its policy is drop"
-    assert found.remedy == (
+    assert found.remedy.advice == [
         "iptables -I DOCKER-USER -s 10.85.0.0/16 -j ACCEPT",
         "iptables -I DOCKER-USER -d 10.85.0.0/16 -j ACCEPT",
-    )
-    assert "ip filter FORWARD" in str(found) and found.remedy[0] in str(found)
+    ]
+    assert "ip filter FORWARD" in str(found) and found.remedy.advice[0] in str(found)
 
 
 def test_the_suggested_rules_would_help() -> None:
@@ -94,16 +101,16 @@ def test_the_suggested_rules_would_help() -> None:
 
 def test_plain_iptables_and_its_ipv6() -> None:
     items = [chain(FORWARD, "forward", "drop"), chain("ip6 filter FORWARD", "forward", "drop")]
-    found = find_forward_drops({"nftables": items}, CIDRS)
-    assert [each.remedy for each in found] == [
-        tuple(f"iptables -I FORWARD {flag} 10.85.0.0/16 -j ACCEPT" for flag in ("-s", "-d")),
-        tuple(f"ip6tables -I FORWARD {flag} fd85::/64 -j ACCEPT" for flag in ("-s", "-d")),
+    found = find_drops({"nftables": items}, CIDRS)
+    assert [each.remedy.advice for each in found] == [
+        [f"iptables -I FORWARD {flag} 10.85.0.0/16 -j ACCEPT" for flag in ("-s", "-d")],
+        [f"ip6tables -I FORWARD {flag} fd85::/64 -j ACCEPT" for flag in ("-s", "-d")],
     ]
 
 
 def test_a_family_without_pods_is_no_concern() -> None:
     listing = {"nftables": [chain("ip6 filter FORWARD", "forward", "drop")]}
-    assert find_forward_drops(listing, ["10.85.0.0/16"]) == []
+    assert find_drops(listing, ["10.85.0.0/16"]) == []
 
 
 def test_ufw_is_recognised_by_its_chains() -> None:
@@ -113,8 +120,8 @@ def test_ufw_is_recognised_by_its_chains() -> None:
         rule("ip filter ufw-before-forward", {"xt": None}, COUNTER, ACCEPT),
         rule(FORWARD, COUNTER, jump("ufw-before-forward")),
     ]
-    (found,) = find_forward_drops({"nftables": items}, ["10.85.0.0/16"])
-    assert found.remedy == ("ufw route allow from 10.85.0.0/16", "ufw route allow to 10.85.0.0/16")
+    (found,) = find_drops({"nftables": items}, ["10.85.0.0/16"])
+    assert found.remedy.advice == ["ufw route allow from 10.85.0.0/16", "ufw route allow to 10.85.0.0/16"]
 
 
 def test_firewalld_accepts_translated_connections_and_rejects_the_rest() -> None:
@@ -130,22 +137,22 @@ def test_firewalld_accepts_translated_connections_and_rejects_the_rest() -> None
         chain("inet firewalld filter_FORWARD_POLICIES"),
         rule("inet firewalld filter_FORWARD_POLICIES", meta("iifname", "eth0"), jump("filter_FWD_public")),
     ]
-    (found,) = find_forward_drops({"nftables": items}, CIDRS)
+    (found,) = find_drops({"nftables": items}, CIDRS)
     assert found.stops == LABELS[:2]
     assert found.because == "a rule of chain filter_FORWARD says reject"
-    assert found.remedy == (
+    assert found.remedy.advice == [
         "firewall-cmd --permanent --zone=trusted --add-source=10.85.0.0/16",
         "firewall-cmd --permanent --zone=trusted --add-source=fd85::/64",
         "firewall-cmd --reload",
-    )
+    ]
 
 
 def test_a_table_of_somebodys_own_gets_an_nft_rule() -> None:
-    (found,) = find_forward_drops({"nftables": [chain("inet fw fwd", "forward", "drop")]}, CIDRS)
-    assert found.remedy == (
+    (found,) = find_drops({"nftables": [chain("inet fw fwd", "forward", "drop")]}, CIDRS)
+    assert found.remedy.advice == [
         "nft insert rule inet fw fwd iifgroup 28780 accept",
         "nft insert rule inet fw fwd oifgroup 28780 accept",
-    )
+    ]
 
 
 W = "inet fw fwd"
@@ -171,7 +178,7 @@ W = "inet fw fwd"
 )
 def test_rules_that_accept_pods(statements: tuple[Item, ...]) -> None:
     items = [chain(W, "forward", "drop"), chain("inet fw nested"), rule("inet fw nested", ACCEPT), rule(W, *statements)]
-    found = find_forward_drops({"nftables": items}, ["10.85.0.0/16"])
+    found = find_drops({"nftables": items}, ["10.85.0.0/16"])
     assert not any("from pods to elsewhere" in each.stops for each in found)
 
 
@@ -187,7 +194,7 @@ def test_rules_that_accept_pods(statements: tuple[Item, ...]) -> None:
     ],
 )
 def test_rules_that_drop_pods(statements: tuple[Item, ...]) -> None:
-    found = find_forward_drops({"nftables": [chain(W, "forward"), rule(W, *statements)]}, ["10.85.0.0/16"])
+    found = find_drops({"nftables": [chain(W, "forward"), rule(W, *statements)]}, ["10.85.0.0/16"])
     assert "from pods to elsewhere" in found[0].stops
 
 
@@ -206,7 +213,7 @@ def test_rules_that_drop_pods(statements: tuple[Item, ...]) -> None:
 )
 def test_rules_that_need_not_concern_pods(statements: tuple[Item, ...]) -> None:
     items = [chain(W, "forward"), chain("inet fw loop"), rule("inet fw loop", jump("loop")), rule(W, *statements)]
-    assert find_forward_drops({"nftables": items}, ["10.85.0.0/16"]) == []
+    assert find_drops({"nftables": items}, ["10.85.0.0/16"]) == []
 
 
 def test_our_own_table_is_not_foreign() -> None:
