@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from podlite.api.events import Event
     from podlite.api.pod import Pod
 
-# The manifest has to be changed, or an image loaded, before any of these goes away.
-_ALWAYS = frozenset(("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError"))
+# The manifest has to be changed, or an image loaded, before any of these goes away. A pull tries again by itself where
+# that may help, for seconds: a person who waits for it wants to hear then, as from podman and docker.
+_ALWAYS = frozenset(
+    ("InvalidImageName", "ErrImageNeverPull", "CreateContainerConfigError", "ErrImagePull", "RegistryUnavailable")
+)
 # These may be a passing trouble of the machine, which is waited for if the policy says to start again.
 _UNLESS_RESTARTED = frozenset(("CreateContainerError", "RunContainerError", "StartError", "ContainerCannotRun"))
 

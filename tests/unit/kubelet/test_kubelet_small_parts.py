@@ -224,8 +224,9 @@ HOPELESS = [
     ("a command that is missing, Always", "Always", over("StartError"), False),
     ("could not be created, Never", "Never", waiting("CreateContainerError"), True),
     ("could not be created, OnFailure", "OnFailure", waiting("CreateContainerError"), False),
-    ("a registry may come back", "Never", waiting("ErrImagePull"), False),
-    ("and be tried again", "Never", waiting("ImagePullBackOff"), False),
+    ("a pull that was tried again and again", "Always", waiting("ErrImagePull"), True),
+    ("a registry that does not answer", "Never", waiting("RegistryUnavailable"), True),
+    ("one that is waited for all the same", "Never", waiting("ImagePullBackOff"), False),
     ("it crashes", "Always", waiting("CrashLoopBackOff"), False),
     ("it failed by itself", "Never", over("Error"), False),
 ]

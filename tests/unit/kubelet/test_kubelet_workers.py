@@ -663,7 +663,8 @@ async def test_an_image_that_cannot_be_pulled(tmp_path: Path) -> None:
         uid = await bench.run(a_pod(NEVER, with_fields("c1", image="registry.example/x:1")))
         waiting = bench.container(uid, "c1").state.waiting
         assert (waiting.reason, waiting.message) == ("ErrImagePull", "registry.example/x: not found")
-        assert hopeless(bench.kubelet.pod(uid)) is None
+        # For whoever waits in the foreground; the pod's own worker goes on trying.
+        assert hopeless(bench.kubelet.pod(uid)) == ("c1", waiting.reason, waiting.message)
         assert bench.told() == [
             'Pulling Pulling image "registry.example/x:1"',
             'Failed Failed to pull image "registry.example/x:1": registry.example/x: not found',
