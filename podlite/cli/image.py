@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     load.add_argument("--name", metavar="NAME", default="", help="for an image that has no name of its own")
     ls = command("ls", "list images")
     ls.add_argument("-q", "--quiet", action="store_true", help="print ids only")
-    ls.add_argument("--digests", action="store_true", help="whole ids")
+    ls.add_argument("--digests", action="store_true", help="whole ids, and the names by digest")
     ls.add_argument("-o", "--output", choices=("json", "yaml"), help="another form than the table")
     ls.add_argument("--no-headers", action="store_true", help="print the table without its first line")
     inspect = command("inspect", "print all that is known of images")
@@ -106,12 +106,14 @@ def list_images(store: ImageStore) -> list[StoredImage]:
 
 
 def _rows(image: StoredImage, *, whole: bool) -> list[list[str]]:
-    """One row for each name, of which there may be none."""
+    """One row for each tag; for each digest only where there is no tag, or all is to be seen; there may be no name."""
     from podlite.cli.pod_table import human_duration
 
     age = f"{human_duration((time.time_ns() - image.added_at) // 1_000_000_000)} ago"
     rest = [image.record.id if whole else _short(image), age, human_size(image.record.size)]
-    return [[*_split(name), *rest] for name in image.names] or [[_NONE, _NONE, *rest]]
+    tags = [name for name in image.names if "@" not in name]
+    names = image.names if whole or not tags else tags
+    return [[*_split(name), *rest] for name in names] or [[_NONE, _NONE, *rest]]
 
 
 def _split(name: str) -> tuple[str, str]:

@@ -75,7 +75,11 @@ def test_with_credentials_on_the_command_line(scene: Scene) -> None:
     assert (again.stdout, "Image is up to date" in again.stderr) == (done.stdout, True)
     quiet = scene.run("pull", "-q", "--creds", f"{USER}:{PASSWORD}", scene.name)
     assert (quiet.stdout, quiet.stderr) == (done.stdout, "")
-    assert scene.name.rpartition(":")[0] in scene.run("ls").stdout
+    repository = scene.name.rpartition(":")[0]
+    rows = [line.split() for line in scene.run("ls", "--no-headers").stdout.splitlines()]
+    assert [row[:2] for row in rows if row[0] == repository] == [[repository, "1"]]
+    whole = [line.split() for line in scene.run("ls", "--no-headers", "--digests").stdout.splitlines()]
+    assert {row[1][:8] for row in whole if row[0] == repository} == {"1", "@sha256:"}
     assert scene.run("rm", scene.name).returncode == 0
 
 
