@@ -149,7 +149,14 @@ class ImageGC:
                 in_use.add(image.id)
             found[image.id] = record
         self._records = found
+        await to_thread.run_sync(self._prune_pull_records, list(found), now / NANOSECONDS)
         return eviction_order(found.values(), in_use)
+
+    def _prune_pull_records(self, images: list[str], now: float) -> None:
+        """Forgets who may use images that are not there. A pull that has just ended may not be listed yet."""
+        from podlite.kubelet.pull_records import PullRecords
+
+        PullRecords(f"{self._config.state_dir}/image_manager").prune(images, now)
 
     async def _usage(self) -> DiskUsage:
         info = await self._images.image_fs_info()

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
+from anyio import to_thread
 
 from podlite.cri.errors import CRIError, ImageError
 from podlite.cri.types import ImageSpec
+from podlite.errors import explain
 from podlite.kubelet import events
 from podlite.kubelet.backoff import image_key
 from podlite.kubelet.gotime import NANOSECONDS, duration
-from podlite.kubelet.image_name import InvalidImageName, registry, with_default_tag
+from podlite.kubelet.image_name import InvalidImageName, registry, repository_of, with_default_tag
 from podlite.kubelet.types import KubeletError
 from podlite.steps import step
 
@@ -27,14 +29,15 @@ if TYPE_CHECKING:
 
     from podlite.api.pod import Pod
     from podlite.cri.services import ImageService
-    from podlite.cri.types import AuthConfig, Image, PodSandboxConfig
+    from podlite.cri.types import Image, PodSandboxConfig
     from podlite.kubelet.backoff import BackOff
     from podlite.kubelet.clock import Clock
+    from podlite.kubelet.pull_records import PullCredential
 
     # Records an event about whatever needs the image: (type, reason, message).
     Record = Callable[[str, str, str], None]
     # The credentials to try for a pod's image, in this order; none means without.
-    Credentials = Callable[[Pod, str, Record], Awaitable[list[AuthConfig]]]
+    Credentials = Callable[[Pod, str, Record], Awaitable[list[PullCredential]]]
 
 ERR_IMAGE_PULL = "ErrImagePull"
 IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
@@ -101,7 +104,8 @@ class _Pull:
 
 
 class ImageManager:
-    """`tasks` is where pulls run; `credentials` finds a pod's credentials for an image."""
+    """`tasks` is where pulls run; `credentials` finds a pod's credentials for an image, and in `records_dir` it is
+    written down what was pulled with which (without it every image that is here is everybody's)."""
 
     def __init__(
         self,
@@ -110,12 +114,14 @@ class ImageManager:
         back_off: BackOff,
         tasks: TaskGroup,
         credentials: Credentials | None = None,
+        records_dir: str = "",
     ) -> None:
         self._images = images
         self._clock = clock
         self._back_off = back_off
         self._tasks = tasks
         self._credentials = credentials
+        self._records_dir = records_dir
         self._pulls: dict[str, _Pull] = {}
         self._last_errors: dict[str, str] = {}
 
@@ -134,6 +140,11 @@ class ImageManager:
             policy = effective_policy(policy, name)
             found = None if policy == "Always" else await self._inspect(spec, record)
             decision = pull_decision(policy, found is not None)
+            auths: list[PullCredential] | None = None
+            if decision == USE and found is not None and await self._is_restricted(name, found):
+                auths = await self._find_credentials(pod, name, record)
+                if not await self._may_use(name, found, auths):
+                    decision = REFUSE if policy == "Never" else PULL
             if decision == USE and found is not None:
                 message = f'Container image "{image}" already present on machine and can be accessed by the pod'
                 record(events.NORMAL, events.PULLED, message)
@@ -142,13 +153,40 @@ class ImageManager:
                 message = f'Container image "{image}" is not present with pull policy of Never'
                 record(events.WARNING, events.ERR_IMAGE_NEVER_PULL, message)
                 raise KubeletError(message, reason=ERR_IMAGE_NEVER_PULL)
-            return await self._pull_with_back_off(pod, image, spec, record, sandbox_config)
+            return await self._pull_with_back_off(pod, image, spec, record, sandbox_config, auths)
 
     def forget(self, uid: str) -> None:
         """Drops what is kept for a pod."""
         self._back_off.forget(f"{uid}_")
         for key in [each for each in self._last_errors if each.startswith(f"{uid}_")]:
             del self._last_errors[key]
+
+    async def _find_credentials(self, pod: Pod, name: str, record: Record) -> list[PullCredential]:
+        return await self._credentials(pod, name, record) if self._credentials is not None else []
+
+    async def _is_restricted(self, name: str, image: Image) -> bool:
+        """Whether an image that is here may be for some pods only."""
+        if not self._records_dir or registry(name) == LOCAL_REGISTRY:
+            return False
+        return not await self._may_use(name, image, [])
+
+    async def _may_use(self, name: str, image: Image, auths: list[PullCredential]) -> bool:
+        """Whether a pod with these credentials may use an image that is here as it is."""
+        from podlite.kubelet.pull_records import PullRecords, is_accessible
+
+        records = PullRecords(self._records_dir)
+        repository = repository_of(name)
+        pulled = await to_thread.run_sync(records.look_up, name, image.id, repository)
+        secrets = [each.secret for each in auths if each.secret is not None]
+        if not is_accessible(pulled, secrets):
+            return False
+        grants = pulled.grants
+        if secrets and grants is not None and not grants.node_pods_accessible:
+            # Another Secret with the same credentials, or the same one with others, is good from now on.
+            for secret in secrets:
+                if is_accessible(pulled, [secret]):
+                    await to_thread.run_sync(records.add, image.id, repository, secret)
+        return True
 
     async def _inspect(self, spec: ImageSpec, record: Record) -> Image | None:
         try:
@@ -159,7 +197,13 @@ class ImageManager:
             raise KubeletError(message, reason=IMAGE_INSPECT_ERROR) from error
 
     async def _pull_with_back_off(
-        self, pod: Pod, image: str, spec: ImageSpec, record: Record, sandbox_config: PodSandboxConfig | None
+        self,
+        pod: Pod,
+        image: str,
+        spec: ImageSpec,
+        record: Record,
+        sandbox_config: PodSandboxConfig | None,
+        auths: list[PullCredential] | None,
     ) -> EnsuredImage:
         key = image_key(pod, image)
         if self._back_off.until_since_update(key) is not None:
@@ -170,7 +214,8 @@ class ImageManager:
         self._last_errors.pop(key, None)
         record(events.NORMAL, events.PULLING, f'Pulling image "{image}"')
         started = self._clock.now_ns()
-        auths = await self._credentials(pod, spec.image, record) if self._credentials is not None else []
+        if auths is None:
+            auths = await self._find_credentials(pod, spec.image, record)
         try:
             ref = await self._shared_pull(spec, auths, sandbox_config)
         except CRIError as error:
@@ -198,7 +243,7 @@ class ImageManager:
             return None
 
     async def _shared_pull(
-        self, spec: ImageSpec, auths: list[AuthConfig], sandbox_config: PodSandboxConfig | None
+        self, spec: ImageSpec, auths: list[PullCredential], sandbox_config: PodSandboxConfig | None
     ) -> str:
         """Joins the pull of the same image with the same credentials, or begins one.
 
@@ -226,26 +271,40 @@ class ImageManager:
         key: str,
         pull: _Pull,
         spec: ImageSpec,
-        auths: list[AuthConfig],
+        auths: list[PullCredential],
         sandbox_config: PodSandboxConfig | None,
     ) -> None:
+        from podlite.kubelet.pull_records import PullRecords
+
+        records = PullRecords(self._records_dir) if self._records_dir else None
         try:
             with pull.scope:
-                pull.ref = await self._pull_with_any(spec, auths, sandbox_config)
+                if records is not None:
+                    await to_thread.run_sync(records.begin, spec.image)
+                pull.ref, used = await self._pull_with_any(spec, auths, sandbox_config)
+                if records is not None:
+                    secret = used.secret if used is not None else None
+                    await to_thread.run_sync(records.add, pull.ref, repository_of(spec.image), secret)
         except CRIError as error:
             pull.error = error
+        except OSError as error:
+            pull.error = CRIError(f"failed to record image pull intent: {explain(error)}")
         finally:
+            if records is not None:
+                with anyio.CancelScope(shield=True):
+                    await to_thread.run_sync(records.finish, spec.image)
             self._forget_pull(key, pull)
             pull.done.set()
 
     async def _pull_with_any(
-        self, spec: ImageSpec, auths: list[AuthConfig], sandbox_config: PodSandboxConfig | None
-    ) -> str:
-        """Pulls with the first credentials that work. Raises CRIError; several failures are put as the kubelet does."""
+        self, spec: ImageSpec, auths: list[PullCredential], sandbox_config: PodSandboxConfig | None
+    ) -> tuple[str, PullCredential | None]:
+        """(reference, the first credentials that worked). Raises CRIError; several are put as the kubelet does."""
         failures: list[CRIError] = []
-        for auth in auths or (None,):
+        for each in auths or (None,):
             try:
-                return await self._images.pull_image(spec, auth, sandbox_config)
+                auth = each.auth if each is not None else None
+                return await self._images.pull_image(spec, auth, sandbox_config), each
             except CRIError as error:
                 failures.append(error)
         if len(failures) == 1:

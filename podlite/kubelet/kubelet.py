@@ -51,12 +51,12 @@ if TYPE_CHECKING:
     from podlite.api.probes import LifecycleHandler
     from podlite.api.status import PodCondition
     from podlite.cri.services import ImageService, RuntimeService
-    from podlite.cri.types import AuthConfig
     from podlite.kubelet.admission import Rejection
     from podlite.kubelet.clock import Clock
     from podlite.kubelet.image_manager import Credentials, Record
     from podlite.kubelet.pod_record import PodRecord
     from podlite.kubelet.pod_status import RuntimePodStatus
+    from podlite.kubelet.pull_records import PullCredential
     from podlite.kubelet.streams import PodStreams
     from podlite.kubelet.types import Prober
     from podlite.kubelet.watch import Subscription
@@ -126,6 +126,7 @@ class Kubelet:
             BackOff(clock, config.image_back_off, config.max_image_back_off),
             self._tasks,
             self._credentials or self._find_credentials,
+            f"{config.state_dir}/image_manager",
         )
         self._killer = PodKiller(self.runtime, self.recorder, clock, self._run_hook)
         starter = ContainerStarter(
@@ -182,7 +183,7 @@ class Kubelet:
             self.recorder.close()
             self._pod_json.close()
 
-    async def _find_credentials(self, pod: Pod, image: str, record: Record) -> list[AuthConfig]:
+    async def _find_credentials(self, pod: Pod, image: str, record: Record) -> list[PullCredential]:
         from podlite.kubelet.credentials.lookup import PullCredentials
 
         return await PullCredentials(self.objects, self.config.docker_configs).lookup(pod, image, record)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
 from podlite.cri.types import AuthConfig
@@ -14,15 +15,18 @@ from podlite.cri.types import AuthConfig
 _DEFAULT_REGISTRY = "index.docker.io"
 
 
-class Keyring:
+_Credential = TypeVar("_Credential")
+
+
+class Keyring(Generic[_Credential]):
     """Credentials by place: `https://index.docker.io/v1/`, `*.example.com:5000` or `gcr.io/team`."""
 
-    def __init__(self, entries: Iterable[tuple[str, AuthConfig]] = ()) -> None:
-        self._entries: dict[str, list[AuthConfig]] = {}
+    def __init__(self, entries: Iterable[tuple[str, _Credential]] = ()) -> None:
+        self._entries: dict[str, list[_Credential]] = {}
         for location, auth in entries:
             self._entries.setdefault(_key(location), []).append(auth)
 
-    def lookup(self, repository: str) -> list[AuthConfig]:
+    def lookup(self, repository: str) -> list[_Credential]:
         """The credentials to try for an image's repository (with its registry), the most exact place first.
 
         There may be several: a pull is tried with each until one works.

@@ -14,6 +14,7 @@ from podlite.kubelet.credentials.docker_config import BadConfig, DockerConfig, p
 from podlite.kubelet.credentials.helpers import ask_helper
 from podlite.kubelet.credentials.keyring import Keyring, entries_of
 from podlite.kubelet.image_name import repository_of
+from podlite.kubelet.pull_records import PullCredential, PullSecret, credential_hash
 from podlite.kubelet.types import KubeletError
 from podlite.linux.fs import read_file
 
@@ -58,9 +59,9 @@ async def credentials_in(config: DockerConfig, repository: str) -> list[AuthConf
     return [*found, *Keyring(entries_of(config.auths)).lookup(repository)]
 
 
-def secret_keyring(secrets: list[Secret]) -> Keyring:
+def secret_keyring(secrets: list[Secret]) -> Keyring[PullCredential]:
     """The credentials in Secrets of the two types; others are left out. Pure. Raises KubeletError for a damaged one."""
-    entries = []
+    entries: list[tuple[str, PullCredential]] = []
     for secret in secrets:
         try:
             if secret.type == DOCKER_CONFIG_JSON and secret.data.get(DOCKER_CONFIG_JSON_KEY):
@@ -72,7 +73,10 @@ def secret_keyring(secrets: list[Secret]) -> Keyring:
         except BadConfig as error:
             name = f"{secret.metadata.namespace or 'default'}/{secret.metadata.name}"
             raise KubeletError(f"the image pull secret {name} is damaged: {error}", reason="ErrImagePull") from error
-        entries.extend(entries_of(config.auths))
+        meta = secret.metadata
+        for place, auth in entries_of(config.auths):
+            source = PullSecret(meta.uid, meta.namespace or "default", meta.name, credential_hash(auth))
+            entries.append((place, PullCredential(auth, source)))
     return Keyring(entries)
 
 
@@ -83,7 +87,7 @@ class PullCredentials:
         self._objects = objects
         self._paths = paths
 
-    async def lookup(self, pod: Pod, image: str, record: Record) -> list[AuthConfig]:
+    async def lookup(self, pod: Pod, image: str, record: Record) -> list[PullCredential]:
         """The credentials to try for a pod's image; none means without. Raises KubeletError.
 
         Secrets that are not there are passed over with an event, and so is what is wrong on this machine with a
@@ -106,10 +110,10 @@ class PullCredentials:
             )
         found = secret_keyring(secrets).lookup(repository_of(image))
         try:
-            found = [*found, *await machine_credentials(image, self._paths)]
+            found = [*found, *map(PullCredential, await machine_credentials(image, self._paths))]
         except PodliteError as error:
             log.warning("some credentials of this machine cannot be used", image=image, why=str(error))
-        return [auth for place, auth in enumerate(found) if auth not in found[:place]]
+        return [each for place, each in enumerate(found) if each not in found[:place]]
 
 
 def _read(path: str) -> DockerConfig | None:

@@ -97,7 +97,7 @@ async def test_a_pod_pulls_with_its_secret(registry: Registry, kubelet: Kubelet,
         rf'Successfully pulled image "{re.escape(name)}" in \S+ \(\S+ including waiting\)\. Image size: \d+ bytes\.',
         pulled[0],
     )
-    await over(kubelet, pod_of(name, "IfNotPresent"))
+    await over(kubelet, pod_of(name, "IfNotPresent", "pull"))
     assert f'Container image "{name}" already present on machine and can be accessed by the pod' in [
         message for _, reason, message in told(kubelet) if reason == "Pulled"
     ]
@@ -160,3 +160,20 @@ async def test_never_does_not_ask(kubelet: Kubelet, tmp_path: Path) -> None:
     name = f"127.0.0.1:{free_port()}/x:1"
     uid = (await kubelet.add_pod(pod_of(name, "Never"))).metadata.uid
     await until(kubelet, uid, waits_for("ErrImageNeverPull"))
+
+
+async def test_an_image_that_a_secret_pulled_is_not_for_pods_without_it(
+    registry: Registry, kubelet: Kubelet, secret: Secret
+) -> None:
+    """KEP-2535: the registry decides, though the image is here."""
+    registry.push(app("private/app:1", "x"))
+    name = f"{registry.host}/private/app:1"
+    await over(kubelet, pod_of(name, "IfNotPresent", "pull"), secret)
+    uid = (await kubelet.add_pod(pod_of(name, "IfNotPresent"))).metadata.uid
+    pod = await until(kubelet, uid, waits_for("ErrImagePull"))
+    waiting = pod.status.container_statuses[0].state.waiting
+    assert waiting is not None
+    assert "it is not for everybody" in waiting.message
+    await kubelet.delete_pod(uid, 0)
+    await kubelet.wait_removed(uid)
+    await over(kubelet, pod_of(name, "IfNotPresent", "pull"))

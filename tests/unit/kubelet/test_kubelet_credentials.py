@@ -26,6 +26,7 @@ from podlite.kubelet.credentials.lookup import PullCredentials, machine_credenti
 from podlite.kubelet.image_name import repository_of
 from podlite.kubelet.objects import Objects
 from podlite.kubelet.paths import default_config_paths
+from podlite.kubelet.pull_records import PullCredential
 from podlite.kubelet.types import KubeletError
 from tests.support.pods import a_pod
 
@@ -60,12 +61,13 @@ def test_places(pattern: str, target: str, expected: bool) -> None:
     assert matches(pattern, target) == expected
 
 
-def keyring(*places: str) -> Keyring:
+def keyring(*places: str) -> Keyring[AuthConfig]:
     return Keyring((place, AuthConfig(username=place)) for place in places)
 
 
-def users(ring: Keyring, repository: str) -> list[str]:
-    return [auth.username for auth in ring.lookup(repository)]
+def users(ring: Keyring[Any], repository: str) -> list[str]:
+    found = [each.auth if isinstance(each, PullCredential) else each for each in ring.lookup(repository)]
+    return [auth.username for auth in found]
 
 
 def test_the_most_exact_place_comes_first_and_all_are_tried() -> None:
@@ -180,7 +182,8 @@ async def test_a_pods_secrets_come_before_the_machines(tmp_path: Path) -> None:
     told: list[tuple[str, str, str]] = []
     lookup = PullCredentials(objects, (str(config), str(tmp_path / "missing" / "config.json"))).lookup
     found = await lookup(pod, "r.io/x:1", lambda *event: told.append(event))
-    assert [auth.username for auth in found] == ["json", "machine"]
+    assert [each.auth.username for each in found] == ["json", "machine"]
+    assert [each.secret and (each.secret.namespace, each.secret.name) for each in found] == [("default", "a"), None]
     # pkg/kubelet/kubelet_pods.go
     assert told == [
         (

@@ -25,6 +25,7 @@ from podlite.kubelet.image_manager import (
     pull_failure,
 )
 from podlite.kubelet.image_name import InvalidImageName, registry, with_default_tag
+from podlite.kubelet.pull_records import PullCredential
 from podlite.kubelet.types import KubeletError
 from tests.support.clock import FakeClock, settle
 from tests.support.fake_runtime import FakeImages
@@ -109,8 +110,8 @@ class _Manager:
         self.images = FakeImages(self.clock)
         self.told: list[tuple[str, str, str]] = []
 
-        async def credentials(*asked: Any) -> list[AuthConfig]:
-            return list(auths)
+        async def credentials(*asked: Any) -> list[PullCredential]:
+            return [PullCredential(auth) for auth in auths]
 
         self.manager = ImageManager(self.images, self.clock, BackOff(self.clock, 10, 300), tasks, credentials)
 

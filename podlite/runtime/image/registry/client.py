@@ -66,13 +66,19 @@ class RegistryClient:
                 await transport.aclose()
 
     async def head_manifest(self, reference: str) -> str:
-        """The digest that a tag stands for now; empty where the registry does not say. One try at each host."""
+        """The digest that a tag or digest stands for now; empty where the registry does not say, or does not know it.
+
+        One try at each host.
+        """
+        known = reference if reference.startswith("sha256:") else ""
 
         async def head(transport: Transport) -> str:
             async with transport.request("HEAD", "manifests", reference, {"Accept": _ACCEPT}) as response:
-                return response.headers.get("Docker-Content-Digest", "") if response.status_code == 200 else ""
+                if response.status_code != 200:
+                    return ""
+                return known or response.headers.get("Docker-Content-Digest", "")
 
-        for transport in self._hosts(resolving=True):
+        for transport in self._hosts(resolving=not known):
             try:
                 found = await head(transport)
             except RegistryFailure:

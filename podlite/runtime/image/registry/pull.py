@@ -127,11 +127,11 @@ class _Pull:
         platform = config_platform(there.config)
         if platform is not None and rank(platform, self._platforms) is None:
             return None
-        if not self._image.digest:
-            digest = await client.head_manifest(wanted)
-            names = await to_thread.run_sync(self._store.names_of, there)
-            if not digest or f"{self._image.repository}@{digest}" not in names:
-                return None
+        # The registry is asked by digest too: whether these credentials may have the image is its to say.
+        digest = await client.head_manifest(wanted)
+        names = await to_thread.run_sync(self._store.names_of, there)
+        if not digest or f"{self._image.repository}@{digest}" not in names:
+            return None
         self._progress.resolved(there.id, [])
         return there
 
