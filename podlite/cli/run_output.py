@@ -108,7 +108,7 @@ class Printer:
         if event.reason not in _TOLD_BY_STATE and event.count == 1 and not self._quiet:
             container = event.involved_object.field_path.partition("{")[2].rstrip("}")
             name = f"{event.involved_object.name}/{container}" if container else event.involved_object.name
-            self.note(f"{name} {event.reason}: {event.message}")
+            self.note(f"{name} {event.reason}: {event.message.strip()}")
 
     # --- state changes ----------------------------------------------------------------------
 
