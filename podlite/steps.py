@@ -45,6 +45,8 @@ STEPS: Mapping[str, str] = {
     "image.commit": "make the image visible in the store",
     # controller: RunPodSandbox
     "sandbox.run": "RunPodSandbox, whole",
+    "sandbox.claim": "take a ready sandbox from the warm pool for a pod",
+    "sandbox.spare": "make a ready sandbox for the warm pool",
     "sandbox.record": "write the sandbox's record, and take its lock, before anything is made",
     "sandbox.files": "write resolv.conf, hostname and hosts",
     "netns.create": "unshare, pin by bind mount, restore",

@@ -200,7 +200,7 @@ class Run:
         seconds = settings.duration / settings.rounds
         samples = Samples()
         cpu = await to_thread.run_sync(CpuMeter)
-        pool = self._pool_before(case)
+        self._reset_pool()
         try:
             if case.rate:
                 await open_loop(workload, case.concurrency, plan.arrivals(case.rate, count, seconds), samples)
@@ -209,9 +209,9 @@ class Run:
         finally:
             with anyio.CancelScope(shield=True):
                 settled = await self._settle.wait()
+                await self._pool_spent(result)
                 spent = await to_thread.run_sync(cpu.read)
                 result.add(round, samples, spent, settled, keep=self._keep)
-                self._pool_after(result, pool)
 
     async def _rounds(self) -> None:
         results = self.outcome.results
@@ -246,13 +246,31 @@ class Run:
                 await make_live(self._workloads[key], handles, 0)
 
     async def _set_pool(self, case: Case) -> None:
-        pass
+        """A full pool of the case's size; none at all where it has none."""
+        runtime = self._node.runtime
+        if case.pool:
+            await runtime.warm_pool(case.pool).resize(case.pool)
+        elif runtime.pool is not None:
+            await runtime.pool.resize(0)
 
-    def _pool_before(self, case: Case) -> tuple[int, int, int]:
-        return (0, 0, 0)
+    async def _pool_spent(self, result: CaseResult) -> None:
+        """Takes in what the pool has done in this round, its refilling included, and sets it back."""
+        pool = self._node.runtime.pool
+        if not result.case.pool or pool is None:
+            return
+        # What was taken last is made again too: that cost is part of the round.
+        await pool.resize(pool.size)
+        result.hits += pool.hits
+        result.misses += pool.misses
+        for duration in pool.refill_ns:
+            result.refill.record(duration)
+        self._reset_pool()
 
-    def _pool_after(self, result: CaseResult, before: tuple[int, int, int]) -> None:
-        pass
+    def _reset_pool(self) -> None:
+        pool = self._node.runtime.pool
+        if pool is not None:
+            pool.hits = pool.misses = 0
+            pool.refill_ns.clear()
 
     async def _steps(self, result: CaseResult) -> None:
         case = result.case
@@ -261,7 +279,8 @@ class Run:
         await self._set_pool(case)
         samples = Samples()
         with Breakdown() as breakdown:
-            budget = Budget(min(_STEP_OPERATIONS, self._settings.count))
+            # With a pool no more than are ready: how one is made is what the row without a pool says.
+            budget = Budget(min(_STEP_OPERATIONS, self._settings.count, case.pool or _STEP_OPERATIONS))
             await closed_loop(self._workloads[_key(case)], 1 if case.rate else case.concurrency, budget, samples)
         result.steps_ms = breakdown.p50()
         result.errors += samples.errors

@@ -73,8 +73,9 @@ class Journal:
 def load(path: str) -> list[Entry]:
     """The entries of a record, header first; a last line without an end is ignored.
 
-    Returns an empty list for a record of another boot's, or without a header. Raises OSError, and ValueError for
-    a record that is not one, or is of a version that is not understood.
+    A spare sandbox that became a pod's (podlite.runtime.sandbox.pool) has the pod in its header. Returns an empty
+    list for a record of another boot's, or without a header. Raises OSError, and ValueError for a record that is not
+    one, or is of a version that is not understood.
     """
     with open(path, "rb") as file:
         lines = file.read().split(b"\n")[:-1]
@@ -89,4 +90,6 @@ def load(path: str) -> list[Entry]:
     version = entries[0].get("version")
     if version not in (VERSION, VERSION - 1):
         raise ValueError(f"{path} is a record of version {version}, which this podlite does not understand")
+    for entry in entries:
+        entries[0].update(entry.get("claim", {}))
     return entries if entries[0].get("boot") == boot_id() else []

@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         PodSandboxStatsFilter,
     )
     from podlite.runtime.container.create import Prepared
+    from podlite.runtime.sandbox.pool import WarmPool
     from podlite.runtime.stats import CpuRates
 
 NAME = "podlite"
@@ -92,6 +93,7 @@ class Runtime:
     spawner that the program has started already. With `pods_survive` closing the runtime leaves its pods alone.
     With `adoptable` they run on whatever ends this process, and another runtime can `adopt` them; without, they
     end with it. A runtime adopts what one with the same `keeper` left, for an agent's pods are not a CRI server's.
+    `warm_pool` is how many ready sandboxes are kept for the pods to come; they end with this process.
     With `foreign_cgroups` pods are put wherever their configuration says; without, below the layout's
     cgroup root only.
     """
@@ -109,6 +111,7 @@ class Runtime:
         adoptable: bool = False,
         keeper: str = "",
         foreign_cgroups: bool = False,
+        warm_pool: int = 0,
     ) -> None:
         self.layout = layout or Layout()
         self.store = Store()
@@ -125,6 +128,8 @@ class Runtime:
         self.cgroups: Cgroups | None = None
         self.on_deletion_requested: Callable[[Sandbox, int], None] = lambda sandbox, grace: None
         self.on_debug_requested: Callable[[Sandbox, dict[str, Any]], None] = lambda sandbox, container: None
+        self.pool: WarmPool | None = None
+        self._warm_pool = warm_pool
         self._foreign_cgroups = foreign_cgroups
         self._host_network = HostNetwork()
         self._many = many
@@ -169,7 +174,21 @@ class Runtime:
             if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
                 raise error.exceptions[0] from None
             raise
+        if self._warm_pool:
+            self.warm_pool(self._warm_pool)
         return self
+
+    def warm_pool(self, size: int) -> WarmPool:
+        """The pool of ready sandboxes, made now if there is none, and filled in the background to `size`.
+
+        See podlite.runtime.sandbox.pool.
+        """
+        if self.pool is None:
+            from podlite.runtime.sandbox.pool import WarmPool
+
+            self.pool = WarmPool(self, size)
+            self.pool.start()
+        return self.pool
 
     def _launch(self) -> Launched:
         return launch(self.layout.run_dir, shim_directories(self.layout))
@@ -185,6 +204,8 @@ class Runtime:
 
     async def __aexit__(self, *error: object) -> None:
         with anyio.CancelScope(shield=True), step("runtime.close"):
+            if self.pool is not None:
+                await self.pool.close()
             if not self.pods_survive:
                 await self._remove_all()
             for sandbox in self.store.sandboxes.values():

@@ -142,6 +142,14 @@ class ShimClient:
             message["orphan"] = "stay"
         await self._channel_send(message, [namespaces[name] for name in names])
 
+    async def assign(self, ids: Mapping[str, str], identity: Message, *, stay: bool) -> None:
+        """Tells the shim of a spare sandbox whose it is now: `identity` is what its configuration says differently.
+
+        Not waited for: what is asked for later finds it done. Raises UnavailableError.
+        """
+        self._ids = dict(ids)
+        await self._channel_send({"m": "assign", "identity": identity, "orphan": "stay" if stay else "end"})
+
     async def start(self, message: Message, fds: list[int]) -> Message:
         """Starts a container; returns the `started` answer. Raises StartError, UnavailableError."""
         try:

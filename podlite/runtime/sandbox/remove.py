@@ -21,25 +21,30 @@ if TYPE_CHECKING:
 
 async def remove_pod_sandbox(runtime: Runtime, pod_sandbox_id: str) -> None:
     """See RuntimeService.remove_pod_sandbox."""
-    from podlite.runtime.sandbox.stop import stop
-
     sandbox = runtime.store.find_sandbox(pod_sandbox_id)
     if sandbox is None:
         return
     async with sandbox.busy:
         if sandbox.id not in runtime.store.sandboxes:
             return
-        await stop(runtime, sandbox)
-        with step("sandbox.remove", **sandbox.ids):
-            for container in list(sandbox.containers.values()):
-                await remove_container(runtime, container)
-            try:
-                await to_thread.run_sync(remove_directory, sandbox)
-            except OSError as error:
-                raise CRIError(f"the directory of pod {sandbox.pod} cannot be removed: {explain(error)}") from error
-            runtime.store.sandboxes.pop(sandbox.id, None)
-            runtime.store.release_sandbox(sandbox.config, sandbox.id)
+        await remove_sandbox(runtime, sandbox)
     runtime.events.sandbox_deleted(sandbox)
+
+
+async def remove_sandbox(runtime: Runtime, sandbox: Sandbox) -> None:
+    """Stops and removes a sandbox, also one that the store does not have; the caller has its lock. Raises CRIError."""
+    from podlite.runtime.sandbox.stop import stop
+
+    await stop(runtime, sandbox)
+    with step("sandbox.remove", **sandbox.ids):
+        for container in list(sandbox.containers.values()):
+            await remove_container(runtime, container)
+        try:
+            await to_thread.run_sync(remove_directory, sandbox)
+        except OSError as error:
+            raise CRIError(f"the directory of pod {sandbox.pod} cannot be removed: {explain(error)}") from error
+        runtime.store.sandboxes.pop(sandbox.id, None)
+        runtime.store.release_sandbox(sandbox.config, sandbox.id)
 
 
 def remove_directory(sandbox: Sandbox) -> None:

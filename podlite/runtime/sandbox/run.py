@@ -37,6 +37,20 @@ _IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.", "kernel/
 async def run_pod_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_handler: str) -> str:
     """See RuntimeService.run_pod_sandbox."""
     _check(config)
+    sandbox = await runtime.pool.claim(config, runtime_handler) if runtime.pool is not None else None
+    if sandbox is None:
+        sandbox = await make_sandbox(runtime, config, runtime_handler, stay=runtime.adoptable)
+    sandbox.ready = True
+    runtime.store.sandboxes[sandbox.id] = sandbox
+    runtime.events.sandbox_ready(sandbox)
+    return sandbox.id
+
+
+async def make_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_handler: str, *, stay: bool) -> Sandbox:
+    """A whole sandbox, not yet ready and not in the store but for its name. With `stay` its shim serves on without us.
+
+    Failed or cancelled, nothing is left. Raises CRIError, OSError.
+    """
     sandbox = _new_sandbox(runtime, config)
     sandbox.runtime_handler = runtime_handler
     network = runtime.network_for(sandbox)
@@ -52,14 +66,11 @@ async def run_pod_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_ha
             undo.push("directory", lambda: _remove_directory(runtime, sandbox, undo))
             undo.push("network", lambda: runtime.threads.run(lambda own: remove_network(network, sandbox)))
             undo.push("shim", lambda: _end_shim(sandbox, fork))
-            status = await _make(runtime, sandbox, network, fork)
-            await _hand_over_network(runtime, sandbox)
+            status = await _make(runtime, sandbox, network, fork, stay=stay)
+            await _hand_over_network(sandbox, stay=stay)
             undo.commit()
         sandbox.ips = status.ips
-        sandbox.ready = True
-        runtime.store.sandboxes[sandbox.id] = sandbox
-        runtime.events.sandbox_ready(sandbox)
-    return sandbox.id
+    return sandbox
 
 
 def _sysctls(sandbox: Sandbox) -> dict[str, str]:
@@ -123,13 +134,16 @@ def _shim_config(runtime: Runtime, sandbox: Sandbox) -> dict[str, object]:
     }
 
 
-async def _make(runtime: Runtime, sandbox: Sandbox, network: PodNetwork, fork: ForkRequest) -> PodNetworkStatus:
+async def _make(
+    runtime: Runtime, sandbox: Sandbox, network: PodNetwork, fork: ForkRequest, *, stay: bool
+) -> PodNetworkStatus:
     """The namespaces and network on a namespace thread, and beside it the shim, from the spawner."""
     status = PodNetworkStatus()
+    header = {"stay": stay, "keeper": runtime.keeper}
 
     async def namespaces_and_network() -> None:
         nonlocal status
-        status = await runtime.threads.run(lambda own_netns: _on_thread(runtime, sandbox, network, fork, own_netns))
+        status = await runtime.threads.run(lambda own_netns: _on_thread(sandbox, network, fork, own_netns, header))
 
     try:
         async with anyio.create_task_group() as tasks:
@@ -157,7 +171,7 @@ async def _take_shim(runtime: Runtime, sandbox: Sandbox, fork: ForkRequest) -> N
 
 
 def _on_thread(
-    runtime: Runtime, sandbox: Sandbox, network: PodNetwork, fork: ForkRequest, own_netns: int
+    sandbox: Sandbox, network: PodNetwork, fork: ForkRequest, own_netns: int, header: dict[str, object]
 ) -> PodNetworkStatus:
     """Everything of a sandbox that blocks, in one go on a namespace thread: record first, then make."""
     request = PodNetworkRequest(
@@ -175,7 +189,7 @@ def _on_thread(
         directory_fd = _make_directory(sandbox)
         try:
             sandbox.network = network.plan(request)
-            journal = Journal.create(directory_fd, _header(sandbox, stay=runtime.adoptable, keeper=runtime.keeper))
+            journal = Journal.create(directory_fd, {**_header(sandbox), **header})
         except BaseException:
             os.close(directory_fd)
             raise
@@ -205,15 +219,13 @@ def _make_directory(sandbox: Sandbox) -> int:
     return os.open(sandbox.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
-def _header(sandbox: Sandbox, *, stay: bool, keeper: str) -> dict[str, object]:
+def _header(sandbox: Sandbox) -> dict[str, object]:
     return {
         "sandbox": sandbox.id,
         "config": sandbox.config,
         "created_at": sandbox.created_at,
         "runtime_handler": sandbox.runtime_handler,
         "netns": sandbox.netns_path,
-        "stay": stay,
-        "keeper": keeper,
         "network": sandbox.network,
     }
 
@@ -240,14 +252,14 @@ def _make_network(
         inside.close()
 
 
-async def _hand_over_network(runtime: Runtime, sandbox: Sandbox) -> None:
+async def _hand_over_network(sandbox: Sandbox, *, stay: bool) -> None:
     """From here on the shim has all that it needs, and serves on without us where that is wanted."""
     namespaces = {"net": sandbox.netns_fd} if sandbox.netns_fd >= 0 else {}
-    if not namespaces and not runtime.adoptable:
+    if not namespaces and not stay:
         return
     assert sandbox.shim is not None
     try:
-        await sandbox.shim.join(namespaces, stay=runtime.adoptable)
+        await sandbox.shim.join(namespaces, stay=stay)
     finally:
         sandbox.close_netns()
 

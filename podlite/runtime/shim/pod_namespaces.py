@@ -73,6 +73,17 @@ def create(*, ipc: bool, uts: bool, hostname: str) -> dict[str, int]:
             os.close(own[name])
 
 
+def set_hostname(uts: int, hostname: str) -> None:
+    """Sets the hostname of the uts namespace `uts`; the shim itself is back in its own afterwards. Raises OSError."""
+    own = os.open("/proc/self/ns/uts", os.O_RDONLY | os.O_CLOEXEC)
+    setns(uts, CLONE_NEWUTS)
+    try:
+        socket.sethostname(hostname)
+    finally:
+        setns(own, CLONE_NEWUTS)
+        os.close(own)
+
+
 def write_sysctls(ipc: int, sysctls: dict[str, str]) -> None:
     """Sets sysctls of the ipc namespace `ipc`; the shim itself is back in its own afterwards. Raises OSError."""
     own = os.open("/proc/self/ns/ipc", os.O_RDONLY | os.O_CLOEXEC)

@@ -12,6 +12,7 @@ packets are failures, never ignored.
     owner or guest                     shim
         | <-- ready {…} ----------------- |     once, to the owner: the pod's namespaces are made
         | -- join {} [netns] -----------> |     the pod's network namespace; no answer
+        | -- assign {identity} ---------> |     a spare sandbox's pod; no answer
         | -- start {id, container …} [fds]|
         | <-- started {id, pid, …} ------ |     or  failed {id, error, step, code}
         | -- exec {id, …} [stdio] ------> |

@@ -266,6 +266,13 @@ class Shim:
             if old >= 0:
                 os.close(old)
 
+    def _assign(self, client: Client, message: Message, fds: list[int]) -> None:
+        """A spare sandbox has become a pod's."""
+        self.config.update(message["identity"], orphan=message["orphan"])
+        self.ids = {"pod": self.config["pod"], "sandbox_id": self.config["sandbox_id"]}
+        set_title(f"podlite: shim {self.config['pod']}")
+        pod_namespaces.set_hostname(self.namespaces["uts"], self.config["hostname"])
+
     def _start(self, client: Client, message: Message, fds: list[int]) -> None:
         old = self.containers.get(message["container"])
         if old is not None and old.state in (STARTING, RUNNING):
@@ -642,6 +649,7 @@ class Shim:
 
     _HANDLERS = {
         "join": _join,
+        "assign": _assign,
         "start": _start,
         "exec": _exec,
         "signal": _signal,
