@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -64,6 +65,14 @@ class NamespaceThreads:
         thread.start()
         return thread
 
+    def _replace(self, poisoned: threading.Thread, future: asyncio.Future[Any], error: BaseException) -> None:
+        """On the event loop's thread: a thread begins in the namespaces of the one that starts it."""
+        if not self._closed:
+            self._threads = [self._start() if each is poisoned else each for each in self._threads]
+        # Afterwards, so that the next job finds a thread.
+        if not future.done():
+            future.set_exception(RuntimeError(str(error)))
+
     def _serve(self) -> None:
         set_name("podlite-netns")
         own_netns = os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
@@ -73,9 +82,8 @@ class NamespaceThreads:
                 try:
                     result = job(own_netns)
                 except PoisonedThreadError as error:
-                    # Before the failure is told, so that the next job finds a thread.
-                    self._threads = [self._start() if t is threading.current_thread() else t for t in self._threads]
-                    _deliver(loop, future, None, RuntimeError(str(error)))
+                    poisoned = threading.current_thread()
+                    _call(loop, partial(self._replace, poisoned, future, error))
                     return
                 except BaseException as error:
                     _deliver(loop, future, None, error)
@@ -98,8 +106,12 @@ def _deliver(
         else:
             future.set_exception(error)
 
+    _call(loop, settle)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
     try:
-        loop.call_soon_threadsafe(settle)
+        loop.call_soon_threadsafe(function)
     except RuntimeError:
         # The loop is closed: the program is ending and nobody waits for this any more.
         pass

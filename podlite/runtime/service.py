@@ -347,9 +347,21 @@ class Runtime:
                     container.message = "the pod's shim was killed, and its containers with it"
                 container.transition(EXITED if container.state == RUNNING else UNKNOWN)
                 self.events.stopped(container)
+        if not sandbox.stopping:
+            # The kernel has ended the first processes with it, and with those all that had a pid namespace of its own.
+            self.tasks.start_soon(self._kill_orphans, [each.cgroup for each in sandbox.containers.values()])
         if was_ready and not sandbox.stopping:
             log.warning("the pod's shim has ended; the sandbox is not ready any more", **sandbox.ids)
             self.events.sandbox_stopped(sandbox)
+
+    async def _kill_orphans(self, paths: list[str]) -> None:
+        if self.cgroups is None:
+            return
+        for path in filter(None, paths):
+            try:
+                await to_thread.run_sync(self.cgroups.kill, path)
+            except CgroupError as error:
+                log.warning("processes of a container whose shim was killed may still run", why=str(error))
 
     def deletion_requested(self, sandbox: Sandbox, grace: int) -> None:
         """Somebody else (`podlite rm`) wants the pod gone; whoever runs it decides how."""
