@@ -69,7 +69,8 @@ def test_after_its_start_the_spawner_can_import_nothing() -> None:
     """After a change of root an import would run the image's code, as root (podlite.runtime.shim.spawner)."""
     program = (
         f"import sys; sys.path.append({os.getcwd()!r}); import podlite.runtime.shim.spawner as spawner\n"
-        "spawner.protocol.use_standard_json(); spawner._warm_up(); before = set(sys.modules); spawner._forbid_imports()\n"
+        "spawner.protocol.use_standard_json(); spawner._warm_up()\n"
+        "before = set(sys.modules); spawner._forbid_imports()\n"
         "for name in ('asyncio', 'traceback', 'shutil', 'podlite.linux.facts'):\n"
         "    try:\n        __import__(name)\n        print('imported', name)\n    except ImportError:\n        pass\n"
         "print(sorted(set(sys.modules) - before), {'asyncio', 'typing', 'subprocess', 'msgspec'} & set(sys.modules))"
