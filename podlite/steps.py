@@ -205,6 +205,9 @@ class _Term:
 
 
 FAULTS_VARIABLE = "PODLITE_FAULTS"
+# A file to which each fault is appended as it acts, `step action process`, so that a test knows that it has.
+LOG_VARIABLE = "PODLITE_FAULTS_LOG"
+_log_fd = -1
 
 
 def inject(name: str, fault: str) -> None:
@@ -229,6 +232,10 @@ def clear_faults() -> None:
 
 def inject_from_environment(environment: Mapping[str, str]) -> None:
     """Arms what PODLITE_FAULTS says: `step=fault`, several of them separated by semicolons."""
+    global _log_fd
+    if LOG_VARIABLE in environment and _log_fd < 0:
+        # Opened now: where the step is, in a container perhaps, the path means something else.
+        _log_fd = os.open(environment[LOG_VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     for item in environment.get(FAULTS_VARIABLE, "").split(";"):
         if item.strip():
             name, _, fault = item.partition("=")
@@ -264,6 +271,11 @@ def _fire(name: str) -> None:
     if not terms:
         return
     term = terms[0]
+    if _log_fd >= 0 and term.action != "off":
+        try:
+            os.write(_log_fd, f"{name} {term.action} {where}\n".encode())
+        except OSError:
+            pass  # closed before this process was given to a container
     if term.action == "error":
         import errno
 

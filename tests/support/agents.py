@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -33,7 +34,8 @@ def until(look: Callable[[], T | None], what: str = "") -> T:
 class Machine:
     """The directories of one machine's podlite, and the agents that run there one after the other."""
 
-    def __init__(self, layout: Layout, *, network: str = "none") -> None:
+    def __init__(self, layout: Layout, *, network: str = "none", impatient: bool = False) -> None:
+        """With `impatient` agents try again after a fifth of a second what the kubelet tries after ten."""
         self.layout = layout
         self.manifests = Path(layout.run_dir).parent / "manifests"
         self.manifests.mkdir(exist_ok=True)
@@ -41,6 +43,8 @@ class Machine:
         self.socket = f"{layout.run_dir}/podlite.sock"
         self.client = Client(self.socket)
         self._network = network
+        self._impatient = impatient
+        self.fault_log = Path(layout.run_dir).parent / "faults.log"
         self._special = False
         self.process: subprocess.Popen[bytes] | None = None
         self.log = Path(layout.run_dir).parent / "agent.log"
@@ -63,6 +67,7 @@ class Machine:
             found[f"PODLITE_{option.upper().replace('-', '_')}"] = getattr(self.layout, field)
         if faults:
             found["PODLITE_FAULTS"] = faults
+            found["PODLITE_FAULTS_LOG"] = str(self.fault_log)
         return found
 
     def command(self, *arguments: str) -> list[str]:
@@ -72,8 +77,11 @@ class Machine:
         """Starts an agent; returns when it answers."""
         self._special = bool(arguments or faults)
         log = self.log.open("ab")
+        command = self.command("agent", f"--manifest-dir={self.manifests}", f"--network={self._network}", *arguments)
+        if self._impatient:
+            command = [sys.executable, "-m", "tests.support.impatient_agent", str(self.manifests), self._network]
         self.process = subprocess.Popen(
-            self.command("agent", f"--manifest-dir={self.manifests}", f"--network={self._network}", *arguments),
+            command,
             env=self.environment(faults),
             stdout=log,
             stderr=log,
@@ -122,12 +130,10 @@ class Machine:
 
     # --- pods -------------------------------------------------------------------------------
 
-    def drop(self, name: str, **fields: Any) -> str:
+    def drop(self, name: str, whole: dict[str, Any] | None = None, **fields: Any) -> str:
         """Puts a manifest into the agent's directory, whole at once; returns the name that its pod will have."""
-        import json
-
         path = self.manifests / f".{name}.json"
-        path.write_text(json.dumps(manifest(name, **fields)))
+        path.write_text(json.dumps(whole or manifest(name, **fields)))
         path.rename(self.manifests / f"{name}.json")
         return f"{name}-{self.node}"
 

@@ -13,6 +13,8 @@ import msgspec
 from podlite.agent.sources.static_pods import static_pod
 from podlite.api.manifest import load_manifests
 from podlite.api.problems import ManifestError
+from podlite.errors import explain
+from podlite.steps import step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,11 +50,16 @@ class ManifestSource:
         except ManifestError as error:
             self.problems[origin] = str(error)
             return str(error)
+        except (OSError, MemoryError) as error:
+            # Of the machine's making, not the manifest's: the next look may have more luck.
+            del self._texts[origin]
+            return explain(error)
         self.problems.pop(origin, None)
         return ""
 
     def _parse(self, origin: str, text: bytes, seen: str) -> Manifest:
-        found = load_manifests([(origin, text)], validate="strict")
+        with step("manifest.load"):
+            found = load_manifests([(origin, text)], validate="strict")
         pods = [
             static_pod(each, source=self.source, origin=origin, node_name=self._node_name, seen=seen)
             for each in found.pods
@@ -61,9 +68,9 @@ class ManifestSource:
 
     def keep_only(self, origins: Iterable[str]) -> bool:
         """Forgets the manifests that are not there any more; whether there were any."""
-        gone = self._texts.keys() - set(origins)
+        gone = (self._texts.keys() | self._good.keys()) - set(origins)
         for each in gone:
-            del self._texts[each]
+            self._texts.pop(each, None)
             self._good.pop(each, None)
             self.problems.pop(each, None)
         return bool(gone)

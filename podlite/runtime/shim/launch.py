@@ -13,7 +13,7 @@ import sys
 from podlite.errors import PrivilegeError
 from podlite.linux.syscalls import AT_EMPTY_PATH, AT_FDCWD, MOUNT_ATTR_RDONLY, OPEN_TREE_CLONE, mount_setattr, open_tree
 from podlite.runtime.shim.scratch import SCRATCH
-from podlite.steps import FAULTS_VARIABLE
+from podlite.steps import FAULTS_VARIABLE, LOG_VARIABLE
 
 # Where the spawner finds its channel.
 _CHANNEL = 3
@@ -44,8 +44,9 @@ def launch(run_dir: str, keep: list[str]) -> tuple[socket.socket, int]:
         program = _read_only_clone(interpreter)
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
         environment = {"PATH": os.defpath}
-        if FAULTS_VARIABLE in os.environ:
-            environment[FAULTS_VARIABLE] = os.environ[FAULTS_VARIABLE]
+        for name in (FAULTS_VARIABLE, LOG_VARIABLE):
+            if name in os.environ:
+                environment[name] = os.environ[name]
         pid = os.posix_spawn(
             f"/proc/self/fd/{program}",
             [
