@@ -229,7 +229,8 @@ def idle(machine: Machine, count: int, seconds: float) -> None:
         time.sleep(3)
         assert machine.process is not None
         pid = machine.process.pid
-        children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        tasks = Path(f"/proc/{pid}/task").glob("*/children")
+        children = [int(each) for file in tasks for each in file.read_text().split()]
         own = [pid, *(each for each in children if b"spawner" in Path(f"/proc/{each}/cmdline").read_bytes())]
         before = sum(map(cpu_seconds, own))
         time.sleep(seconds)

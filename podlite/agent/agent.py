@@ -79,7 +79,7 @@ class Agent:
         self._node = node
         self._kubelet = node.kubelet
         self._notifier = Notifier()
-        self.controller = PodController(node.kubelet, DurableStore(options.node.layout.state_dir))
+        self.controller = PodController(node, DurableStore(options.node.layout.state_dir))
         self._sources = self._make_sources()
         self.controller.follow(self._sources)
 
@@ -118,6 +118,7 @@ class Agent:
                 for source in self._sources:
                     self._tasks.start_soon(source.run)
                 self._tasks.start_soon(self.controller.follow_changes)
+                self._tasks.start_soon(self.controller.adopt_waiting)
                 self._tasks.start_soon(self._notifier.feed_watchdog)
                 count = len(self._kubelet.pods())
                 log.info("agent ready", pods=count, version=__version__, seconds=round(time.monotonic() - began, 3))

@@ -26,19 +26,20 @@ from podlite.runtime.journal import boot_id
 T = TypeVar("T")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from podlite.agent.durable import DurableStore
+    from podlite.agent.node import Node
     from podlite.agent.sources.directory import DirectorySource
     from podlite.agent.sources.url import UrlSource
     from podlite.api.base import Object
     from podlite.api.config import ConfigMap, Secret
     from podlite.api.pod import Pod
-    from podlite.kubelet.kubelet import Kubelet
 
     Source = DirectorySource | UrlSource
 
 _WRITERS = 4
+_TRY_AGAIN_SECONDS = 1.0
 # The reason of an event about a manifest that cannot be used.
 INVALID_MANIFEST = "InvalidManifest"
 NAME_TAKEN = "PodNameTaken"
@@ -49,8 +50,9 @@ _BOOT = "podlite.io/boot"
 class PodController:
     """Keeps the kubelet's pods as they are wanted. For the event loop's thread."""
 
-    def __init__(self, kubelet: Kubelet, durable: DurableStore) -> None:
-        self._kubelet = kubelet
+    def __init__(self, node: Node, durable: DurableStore) -> None:
+        self._node = node
+        self._kubelet = node.kubelet
         self._durable = durable
         self._sources: Sequence[Source] = ()
         self._read: set[str] = set()
@@ -68,12 +70,17 @@ class PodController:
 
     # --- what was handed over ---------------------------------------------------------------
 
-    async def restore(self) -> None:
-        """Takes on again what was handed to an earlier agent: what it left running has been adopted already."""
+    async def restore(self, only: Collection[str] | None = None) -> None:
+        """Takes on again what was handed to an earlier agent: what it left running has been adopted already.
+
+        With `only`, the pods with these UIDs and no others.
+        """
         for value in await to_thread.run_sync(self._durable.objects):
             self._kubelet.objects.update([value])
         for stored in await to_thread.run_sync(self._durable.pods):
             uid = stored.metadata.uid
+            if uid in self._node.waiting or (only is not None and uid not in only):
+                continue
             try:
                 if self._has(uid):
                     await self._resume(stored)
@@ -155,7 +162,7 @@ class PodController:
                 if is_static(pod) and uid not in wanted and pod.metadata.deletion_timestamp is None:
                     await self._end(pod)
             for uid, (origin, pod) in wanted.items():
-                if not self._has(uid):
+                if not self._has(uid) and uid not in self._node.waiting:
                     await self._begin(origin, pod)
 
     async def _end(self, pod: Pod) -> None:
@@ -193,6 +200,18 @@ class PodController:
         for key in self._static_objects.keys() - now.keys():
             self._kubelet.objects.remove(*key)
         self._static_objects = now
+
+    async def adopt_waiting(self) -> None:
+        """Goes on trying to adopt pods whose shims did not answer. Ends when there are none."""
+        while self._node.waiting:
+            await anyio.sleep(_TRY_AGAIN_SECONDS)
+            try:
+                adopted = await self._node.adopt_waiting()
+                if adopted:
+                    await self.restore(adopted)
+                    await self.reconcile()
+            except PodliteError as error:
+                log.error("pods cannot be adopted", why=str(error))
 
     # --- what becomes of them ---------------------------------------------------------------
 

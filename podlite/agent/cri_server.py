@@ -52,9 +52,9 @@ async def open_cri(
         foreign_cgroups=True,
     )
     async with runtime:
-        adopted = await runtime.adopt()
-        if adopted:
-            log.info("sandboxes of an earlier server are taken over", count=len(adopted))
+        adoption = await runtime.adopt()
+        if adoption.taken:
+            log.info("sandboxes of an earlier server are taken over", count=len(adoption.taken))
         if has_records(options.layout):
             from podlite.agent.orphans import reap_orphans
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 CNI_THREADS = 4
 # What was told but not written down before a kill is a matter of milliseconds, and so of few changes.
 _UNWRITTEN = 10_000
+# A shim answers at once; one that does not is tried again later, and does not keep the others waiting.
+_ANSWER_SECONDS = 1.0
 
 
 class NodeOptions(msgspec.Struct, kw_only=True):
@@ -55,12 +57,27 @@ class NodeOptions(msgspec.Struct, kw_only=True):
 
 
 class Node:
-    """The parts of a running podlite."""
+    """The parts of a running podlite.
 
-    def __init__(self, options: NodeOptions, runtime: Runtime, kubelet: Kubelet) -> None:
+    `waiting` are the UIDs of pods that cannot be adopted yet, for their shims live but do not answer.
+    """
+
+    def __init__(self, options: NodeOptions, runtime: Runtime, kubelet: Kubelet, waiting: set[str]) -> None:
         self.options = options
         self.runtime = runtime
         self.kubelet = kubelet
+        self.waiting = waiting
+
+    async def adopt_waiting(self) -> set[str]:
+        """Tries again; the UIDs of the pods that are not waited for any more. Raises CRIError."""
+        from podlite.kubelet.adopt import adopt_all
+
+        adoption = await self.runtime.adopt()
+        done = self.waiting - adoption.waiting
+        if done:
+            await adopt_all(self.kubelet, leave=adoption.waiting)
+        self.waiting -= done
+        return done
 
 
 @asynccontextmanager
@@ -82,10 +99,10 @@ async def open_node(options: NodeOptions, launched: Launched | None = None) -> A
         adoptable=options.adoptable,
     )
     async with runtime:
-        first_version = 0
+        first_version, waiting = 0, set[str]()
         if options.adoptable:
-            await runtime.adopt()
-            first_version = await to_thread.run_sync(_prepare_adoption, options, networks, runtime)
+            waiting = (await runtime.adopt(_ANSWER_SECONDS)).waiting
+            first_version = await to_thread.run_sync(_prepare_adoption, options, networks, runtime, waiting)
         if has_records(options.layout):
             from podlite.agent.orphans import reap_orphans
 
@@ -95,21 +112,21 @@ async def open_node(options: NodeOptions, launched: Launched | None = None) -> A
             if options.adoptable:
                 from podlite.kubelet.adopt import adopt_all
 
-                await adopt_all(kubelet)
+                await adopt_all(kubelet, leave=waiting)
 
             def debug_requested(sandbox: Sandbox, container: dict[str, Any]) -> None:
                 runtime.tasks.start_soon(debug, kubelet, sandbox.config.metadata.uid, container)
 
             runtime.on_debug_requested = debug_requested
-            yield Node(options, runtime, kubelet)
+            yield Node(options, runtime, kubelet, waiting)
 
 
-def _prepare_adoption(options: NodeOptions, networks: Networks, runtime: Runtime) -> int:
+def _prepare_adoption(options: NodeOptions, networks: Networks, runtime: Runtime, waiting: set[str]) -> int:
     """Clears away what cannot be adopted; returns a resource version beyond all that pods have had. Blocking."""
     from podlite.agent.orphans import reap_half_made
     from podlite.kubelet.written_pods import read_pods
 
-    reap_half_made(options, networks, runtime.cgroups)
+    reap_half_made(options, networks, runtime.cgroups, leave=waiting)
     written = [int(pod.metadata.resource_version or 0) for pod in read_pods(options.layout.run_dir)]
     return max([int(time.time() * 1000), *(each + _UNWRITTEN for each in written)])
 

@@ -76,11 +76,16 @@ def _named(networks: Networks, name: str) -> PodNetwork | None:
         return None
 
 
-def reap_half_made(options: NodeOptions, networks: Networks, cgroups: Cgroups | None) -> list[str]:
+def reap_half_made(
+    options: NodeOptions, networks: Networks, cgroups: Cgroups | None, *, leave: Collection[str] = ()
+) -> list[str]:
     """For who adopts pods: tears down the sandboxes of theirs that could not be adopted, for their making was cut
-    short. The pods stay as they are. Those whose shim lives are left alone. Returns what `Reaper.reap` does.
+    short. The pods stay as they are. Those whose shim lives are left alone, and those of the pods in `leave` (UIDs).
+    Returns what `Reaper.reap` does.
     """
-    uids = {uid for uid in _uids(options) if read_holder(f"{options.layout.pods_dir}/{uid}")[0].stay}
+    uids = {
+        uid for uid in set(_uids(options)).difference(leave) if read_holder(f"{options.layout.pods_dir}/{uid}")[0].stay
+    }
     if not uids:
         return []
     store = ImageStore(options.layout.images_dir)

@@ -16,6 +16,8 @@ from podlite.kubelet.worker_states import WorkerState
 from podlite.kubelet.written_pods import find_pods
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from podlite.api.pod import Pod
     from podlite.kubelet.kubelet import Kubelet
     from podlite.kubelet.pod_status import RuntimePodStatus
@@ -34,11 +36,12 @@ def adopted_state(pod: Pod, runtime: RuntimePodStatus) -> WorkerState:
     return WorkerState.SYNC
 
 
-async def adopt_all(kubelet: Kubelet) -> list[Pod]:
+async def adopt_all(kubelet: Kubelet, leave: Collection[str] = ()) -> list[Pod]:
     """Adopts every pod that is written down in the run directory, and whose it is allowed to be; returns them.
 
     These are pods whose process is gone and that were to stay, and those with a sandbox in the kubelet's runtime;
-    without a sandbox they begin anew. Sandboxes without a file are left alone, and logged. Raises CRIError.
+    without a sandbox they begin anew. Pods whose UIDs are in `leave` are left alone; so are sandboxes without a file,
+    which is logged. Raises CRIError.
     """
     sandboxes = await kubelet.runtime.list_pod_sandbox()
     uids = {each.metadata.uid for each in sandboxes}
@@ -48,6 +51,7 @@ async def adopt_all(kubelet: Kubelet) -> list[Pod]:
         each
         for each in written
         if each.pod.metadata.uid not in known
+        and each.pod.metadata.uid not in leave
         and (each.pod.metadata.uid in uids or (each.holder.stay and not each.held and not each.kept))
     ]
     missed = await kubelet.hold_pods([each.pod.metadata.uid for each in found])

@@ -67,17 +67,40 @@ class Found:
         self.lock.release()
 
 
-async def adopt_sandboxes(runtime: Runtime) -> list[str]:
-    """Takes over every sandbox that can be; returns their ids. What cannot be taken is logged, and left alone."""
+class Adoption:
+    """What came of it: the ids of sandboxes that were taken, and the UIDs of pods that have one whose shim lives but
+    does not answer. It may have been stopped, or the machine is overloaded: `adopt_sandboxes` can be tried again.
+    """
+
+    __slots__ = ("taken", "waiting")
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.waiting: set[str] = set()
+
+
+class _NoAnswerError(CRIError):
+    """The shim does not answer."""
+
+
+async def adopt_sandboxes(runtime: Runtime, seconds: float = ANSWER_SECONDS) -> Adoption:
+    """Takes over every sandbox that can be. What cannot be taken is logged, and left alone.
+
+    No shim is waited for longer than `seconds`.
+    """
     known = set(_directories(runtime))
     found = await to_thread.run_sync(_find, runtime.layout.pods_dir, known, runtime.keeper)
-    adopted: list[str] = []
+    adoption = Adoption()
     limiter = anyio.CapacityLimiter(_AT_ONCE)
 
     async def adopt(each: Found) -> None:
         async with limiter:
             try:
-                adopted.append(await _adopt(runtime, each))
+                adoption.taken.append(await _adopt(runtime, each, seconds))
+            except _NoAnswerError as error:
+                each.give_up()
+                adoption.waiting.add(os.path.basename(each.directory).partition(".")[0])
+                log.warning("a sandbox cannot be adopted yet", directory=each.directory, why=explain(error))
             except (CRIError, OSError, ValueError, LookupError, msgspec.MsgspecError) as error:
                 each.give_up()
                 log.error("a sandbox cannot be adopted", directory=each.directory, why=explain(error))
@@ -85,7 +108,7 @@ async def adopt_sandboxes(runtime: Runtime) -> list[str]:
     async with anyio.create_task_group() as tasks:
         for each in found:
             tasks.start_soon(adopt, each)
-    return adopted
+    return adoption
 
 
 def _directories(runtime: Runtime) -> list[str]:
@@ -137,11 +160,11 @@ def _connect(directory: str) -> socket.socket | None:
         return None
 
 
-async def _adopt(runtime: Runtime, found: Found) -> str:
+async def _adopt(runtime: Runtime, found: Found, seconds: float) -> str:
     sandbox = _sandbox(runtime, found)
     states: dict[str, Entry] = {}
     if found.sock is not None:
-        states = await _adopt_shim(runtime, sandbox, found)
+        states = await _adopt_shim(runtime, sandbox, found, seconds)
     if not sandbox.ready:
         states |= await to_thread.run_sync(_recorded_exits, found.directory)
     containers = await to_thread.run_sync(_containers, runtime, sandbox, found.entries, states)
@@ -171,7 +194,7 @@ def _sandbox(runtime: Runtime, found: Found) -> Sandbox:
 # --- the shim ---------------------------------------------------------------------------------
 
 
-async def _adopt_shim(runtime: Runtime, sandbox: Sandbox, found: Found) -> dict[str, Entry]:
+async def _adopt_shim(runtime: Runtime, sandbox: Sandbox, found: Found, seconds: float) -> dict[str, Entry]:
     """Becomes the shim's owner, and makes the sandbox ready; returns what it says of its containers, by id.
 
     A shim that is about to end, or ends now, leaves the sandbox as it is. Raises CRIError for one that does not
@@ -185,7 +208,7 @@ async def _adopt_shim(runtime: Runtime, sandbox: Sandbox, found: Found) -> dict[
     shim.start_serving(runtime.tasks)
     try:
         shim.pidfd = os.pidfd_open(pid)
-        with anyio.fail_after(ANSWER_SECONDS):
+        with anyio.fail_after(seconds):
             answer, _ = await shim.request({"m": "status"})
             if answer["orphan"] != "stay" or answer["version"] not in ADOPTABLE:
                 if answer["orphan"] == "stay":
@@ -199,7 +222,7 @@ async def _adopt_shim(runtime: Runtime, sandbox: Sandbox, found: Found) -> dict[
         return await _settled(shim, answer)
     except TimeoutError:
         shim.close()
-        raise CRIError(
+        raise _NoAnswerError(
             f"the shim of pod {sandbox.pod}, process {pid}, does not answer",
             hint="it may have been stopped: `kill -CONT` continues it, `kill -KILL` ends the pod",
         ) from None

@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         PodSandboxStats,
         PodSandboxStatsFilter,
     )
+    from podlite.runtime.adopt import Adoption
     from podlite.runtime.container.create import Prepared
     from podlite.runtime.sandbox.pool import WarmPool
     from podlite.runtime.stats import CpuRates
@@ -384,14 +385,15 @@ class Runtime:
             container.transition(EXITED)
             self.events.stopped(container)
 
-    async def adopt(self) -> list[str]:
-        """Takes over the sandboxes that an adoptable runtime of this run directory left behind; returns their ids.
+    async def adopt(self, seconds: float = 5.0) -> Adoption:
+        """Takes over the sandboxes that an adoptable runtime of this run directory left behind.
 
-        What cannot be taken over is logged, and left for the reaper. See `podlite.runtime.adopt`.
+        What cannot be taken over is logged, and left for the reaper; shims that do not answer within `seconds` are
+        left for another attempt. See `podlite.runtime.adopt`.
         """
         from podlite.runtime.adopt import adopt_sandboxes
 
-        return await adopt_sandboxes(self)
+        return await adopt_sandboxes(self, seconds)
 
     # --- RuntimeService -----------------------------------------------------------------------
 

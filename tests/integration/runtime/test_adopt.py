@@ -124,6 +124,6 @@ async def test_a_shim_that_died_in_between(layout: Layout) -> None:
 async def test_what_has_an_owner_is_not_taken(layout: Layout) -> None:
     with victim(layout) as (_, (sandbox, *_)):
         async with Runtime(layout, network=NoneNetwork(), adoptable=True) as runtime:
-            assert await runtime.adopt() == []
+            assert (await runtime.adopt()).taken == []
     async with successor(layout) as runtime:
         assert list(runtime.store.sandboxes) == [sandbox]
