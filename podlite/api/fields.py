@@ -29,7 +29,6 @@ IMPLEMENTED = "implemented"
 ACCEPTED = "accepted"
 REFUSED = "refused"
 
-_NOT_YET = "refused: not yet"
 _NO_SCHEDULER = "accepted: there is no scheduler here, every pod runs on this machine"
 _SERVER = "accepted: set when the pod is created, what the manifest says is replaced"
 _NO_COLLECTOR = "accepted: kept and shown, but no controller or garbage collector acts on it here"
@@ -206,7 +205,7 @@ _FIELDS: dict[str, str] = {
     "spec.setHostnameAsFQDN": IMPLEMENTED,
     "spec.os": IMPLEMENTED,
     "spec.os.name": _ONLY_LINUX,
-    "spec.hostUsers": _NOT_YET,
+    "spec.hostUsers": IMPLEMENTED,
     "spec.schedulingGates[]": "accepted: there is no scheduler here, the pod starts without waiting for its gates",
     "spec.resourceClaims[]": _NO_CLAIMS,
     "spec.resources": "refused: resources belong to containers here, not to the pod as a whole",
@@ -233,7 +232,6 @@ _EXPLICIT = frozenset(
 # Values that ask for nothing: the API's defaults.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "spec.enableServiceLinks": (True,),
-    "spec.hostUsers": (True,),
     "spec.os.name": ("linux",),
     "spec.preemptionPolicy": ("PreemptLowerPriority",),
     "spec.priority": (0,),
@@ -280,7 +278,7 @@ def rows() -> list[Row]:
 
 
 def _refusal(reason: str) -> str:
-    return f"Forbidden: not supported by podlite{' yet' if reason == 'not yet' else f': {reason}'}"
+    return f"Forbidden: not supported by podlite: {reason}"
 
 
 def _split(rule: str) -> tuple[str, str]:

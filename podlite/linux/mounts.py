@@ -21,6 +21,7 @@ from podlite.linux.syscalls import (
     FSCONFIG_CMD_CREATE,
     FSCONFIG_SET_FLAG,
     FSCONFIG_SET_STRING,
+    MOUNT_ATTR_IDMAP,
     MOUNT_ATTR_RDONLY,
     MOVE_MOUNT_F_EMPTY_PATH,
     MOVE_MOUNT_T_EMPTY_PATH,
@@ -113,6 +114,12 @@ def set_attributes(mount_fd: int, attributes: int, *, recursive: bool = False, p
         attr_set=attributes,
         propagation=propagation,
     )
+
+
+def map_ids(mount_fd: int, user_namespace: int) -> None:
+    """Shows a detached mount's files with the ids of a user namespace: those that are 0 belong to its root (Linux
+    5.12). Raises OSError, EINVAL for a file system that cannot do it."""
+    mount_setattr(mount_fd, "", AT_EMPTY_PATH, attr_set=MOUNT_ATTR_IDMAP, userns_fd=user_namespace)
 
 
 def attach(mount_fd: int, target_fd: int) -> None:

@@ -131,6 +131,7 @@ def new_session_keyring() -> bool:
 
 
 CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
 _CLONE_INTO_CGROUP = 0x200000000
 _NR_CLONE3 = 435  # on every architecture
 
@@ -151,7 +152,8 @@ for _hook in (_before_fork, _after_fork_child, _after_fork_parent):
 def fork_into(cgroup_fd: int, flags: int = 0) -> tuple[int, int]:
     """fork(2) whose child begins in the v2 cgroup of which `cgroup_fd` is the directory; Linux 5.7.
 
-    Returns (pid, pidfd), and (0, -1) in the child. `flags` may hold CLONE_NEW*, which act on the child only.
+    Returns (pid, pidfd), and (0, -1) in the child. `flags` may hold CLONE_NEW*, which act on the child only, and
+    CLONE_PARENT. Without a cgroup (-1) the child is where the parent is.
 
     Joining by cgroup.procs makes every process of the machine agree first: 5 to 16 ms, unless somebody did it
     less than some 20 ms ago. Being born there costs nothing. (v1's `tasks` files cost nothing either.)
@@ -162,17 +164,17 @@ def fork_into(cgroup_fd: int, flags: int = 0) -> tuple[int, int]:
     pidfd = ctypes.c_int(-1)
     arguments = struct.pack(
         "=11Q",
-        flags | CLONE_PIDFD | _CLONE_INTO_CGROUP,
+        flags | CLONE_PIDFD | (_CLONE_INTO_CGROUP if cgroup_fd >= 0 else 0),
         ctypes.addressof(pidfd),
         0,  # child_tid
         0,  # parent_tid
-        signal.SIGCHLD,
+        0 if flags & CLONE_PARENT else signal.SIGCHLD,  # a sister's is that of who forks (clone(2))
         0,  # stack, its size, and tls: the parent's
         0,
         0,
         0,  # set_tid
         0,
-        cgroup_fd,
+        max(cgroup_fd, 0),
     )
     buffer = ctypes.create_string_buffer(arguments, len(arguments))
     _before_fork()

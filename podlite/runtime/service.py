@@ -214,6 +214,7 @@ class Runtime:
                     sandbox.shim.close()
                 if sandbox.lock is not None:
                     sandbox.lock.release()
+                sandbox.close_userns()
             await self.spawner.close()
             await to_thread.run_sync(self._close)
             self.tasks.cancel_scope.cancel()

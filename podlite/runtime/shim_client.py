@@ -107,11 +107,16 @@ class ShimClient:
                 ids["container_id"] = message["container"]
             steps.report(steps.Span(name, start, end, ids, where))
 
-    async def wait_ready(self) -> None:
-        """Waits until the shim has made the pod's namespaces. Raises CRIError."""
+    async def wait_ready(self) -> int:
+        """Waits until the shim has made the pod's namespaces. Raises CRIError.
+
+        Returns the pid of the process that is in the pod's network namespace, until `join`; 0 if the shim makes none.
+        """
         message = await self._ready
         if message["m"] == "failed":
             raise CRIError(f"the pod's namespaces cannot be created: {failure_text(message)}")
+        holder: int = message.get("holder", 0)
+        return holder
 
     async def wait_gone(self) -> None:
         """Waits until the shim's channel is closed, which is when the process ends."""

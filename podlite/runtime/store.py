@@ -73,6 +73,7 @@ class Sandbox:
         self.netns_path = ""
         self.network: dict[str, Any] | None = None
         self.netns_fd = -1
+        self.userns_fd = -1
         self.stopping = False
         self.stopped = False
         self.shim: ShimClient | None = None
@@ -85,6 +86,12 @@ class Sandbox:
         """Closes our descriptor of the network namespace: the pin and the shim's are enough. Idempotent."""
         if self.netns_fd >= 0:
             fd, self.netns_fd = self.netns_fd, -1
+            os.close(fd)
+
+    def close_userns(self) -> None:
+        """Closes our descriptor of the pod's user namespace. Idempotent."""
+        if self.userns_fd >= 0:
+            fd, self.userns_fd = self.userns_fd, -1
             os.close(fd)
 
     @property

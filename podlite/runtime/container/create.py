@@ -26,6 +26,7 @@ from podlite.runtime.image.merged import MergedTree
 from podlite.runtime.image.reference import digest_reference
 from podlite.runtime.image.rootfs import RootfsDescription, describe_rootfs, resolve_user
 from podlite.runtime.names import new_id
+from podlite.runtime.sandbox.user_namespace import host_root
 from podlite.runtime.store import Container, Sandbox
 from podlite.runtime.undo import Undo
 from podlite.steps import step
@@ -169,8 +170,9 @@ def make_writable_layer(writable: str, container: Container, image_root: str) ->
                 pass  # adopted
         # The root directory itself is the upper layer's: it is to look like the image's.
         root = os.stat(image_root)
-        if root.st_uid or root.st_gid:
-            os.chown(upper, root.st_uid, root.st_gid)
+        uid, gid = host_root(container.sandbox) or (0, 0)
+        if root.st_uid + uid or root.st_gid + gid:
+            os.chown(upper, root.st_uid + uid, root.st_gid + gid)
         if root.st_mode & 0o7777 != 0o755:
             os.chmod(upper, root.st_mode & 0o7777)
     except OSError as error:

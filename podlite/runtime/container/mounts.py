@@ -46,7 +46,8 @@ class Source(msgspec.Struct, frozen=True):
     """Something of the host to bind: `propagation` is MS_PRIVATE, MS_SLAVE or MS_SHARED.
 
     With `layers`, it is not a path but the files of an image, from these directories, the top one first; `sub_path` is
-    what of it is meant, and `path` its name.
+    what of it is meant, and `path` its name. `mapped`: in a pod with users of its own its files must be shown with
+    their ids; others are where that can be.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Source(msgspec.Struct, frozen=True):
     recursive_read_only: bool = False
     propagation: int = MS_PRIVATE
     recursive: bool = True
+    mapped: bool = False
 
 
 class Plan(msgspec.Struct):
@@ -132,6 +134,7 @@ def _source_of(mount: Mount, images: Mapping[str, Sequence[str]]) -> Source:
         read_only=mount.readonly,
         recursive_read_only=mount.recursive_read_only,
         propagation=_PROPAGATION[mount.propagation],
+        mapped=bool(mount.uidMappings),
     )
 
 
@@ -172,16 +175,19 @@ def _clean(path: str) -> str:
     return os.path.normpath("/" + path.lstrip("/"))
 
 
-def open_sources(sources: list[Source], *, devices: bool) -> list[int]:
+def open_sources(sources: list[Source], *, devices: bool, user_namespace: int = -1) -> list[int]:
     """The detached mounts of these sources, as fds, in order. Blocking.
 
-    Without `devices`, device nodes on them do not work. Raises CRIError, all of them closed again.
+    Without `devices`, device nodes on them do not work. `user_namespace` is a descriptor of the pod's, if it has one.
+    Raises CRIError, all of them closed again.
     """
     fds: list[int] = []
     try:
         for source in sources:
             # Not a comprehension: what has been opened by the time of a failure is closed below.
-            fds.append(_open_source(source, devices=devices))  # noqa: PERF401
+            fds.append(_open_source(source, devices=devices))
+            if user_namespace >= 0:
+                _map_ids(source, fds[-1], user_namespace)
     except BaseException:
         for fd in fds:
             os.close(fd)
@@ -212,6 +218,17 @@ def _open_source(source: Source, *, devices: bool) -> int:
         os.close(fd)
         raise CRIError(f"the mount of {source.path} cannot be configured: {error.strerror}") from error
     return fd
+
+
+def _map_ids(source: Source, fd: int, user_namespace: int) -> None:
+    try:
+        mounts.map_ids(fd, user_namespace)
+    except OSError as error:
+        if source.mapped:
+            raise CRIError(
+                f"{source.path} cannot be mounted with the ids of the pod's users: {error.strerror}",
+                hint="its file system has no id-mapped mounts: use another one, or leave hostUsers out",
+            ) from error
 
 
 def _image(source: Source) -> int:

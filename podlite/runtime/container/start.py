@@ -16,6 +16,7 @@ from podlite.linux.syscalls import MOUNT_ATTR_NODEV
 from podlite.runtime.container import mounts as mount_plan
 from podlite.runtime.container.process import command_line, environment, security_context
 from podlite.runtime.container.streams import ContainerStreams
+from podlite.runtime.sandbox.user_namespace import open_user_namespace
 from podlite.runtime.store import CREATED, EXITED, RUNNING, STARTING, Container
 from podlite.steps import step
 
@@ -69,6 +70,7 @@ async def _start(runtime: Runtime, container_id: str, stdio: dict[str, int]) -> 
     container.start_ns = time.monotonic_ns()
     try:
         with step("container.start", **container.ids):
+            await open_user_namespace(sandbox)
             message, fds = await to_thread.run_sync(_prepare, runtime, container)
             message["stdio"] = {name: len(fds) + index for index, name in enumerate(stdio)}
             try:
@@ -151,7 +153,8 @@ def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
         cgroups=runtime.cgroup_view(container, prepared),
         working_dir=working_dir,
         devices=_devices(container, context.privileged),
-        device_nodes=prepared.devices_limited,
+        # The root of a user namespace makes no device nodes: it has the host's.
+        device_nodes=prepared.devices_limited and container.sandbox.userns_fd < 0,
         privileged=context.privileged,
         terminal=config.tty,
         masked_paths=context.masked_paths,
@@ -161,7 +164,8 @@ def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
     fds: list[int] = []
     try:
         fds.append(_root_mount(container, devices=prepared.devices_limited))
-        fds.extend(mount_plan.open_sources(plan.sources, devices=prepared.devices_limited))
+        users = container.sandbox.userns_fd
+        fds.extend(mount_plan.open_sources(plan.sources, devices=prepared.devices_limited, user_namespace=users))
         for operation in plan.operations:
             if "fd" in operation:
                 operation["fd"] += 1
@@ -227,10 +231,17 @@ def _root_mount(container: Container, *, devices: bool) -> int:
     assert prepared is not None
     attributes = 0 if devices else MOUNT_ATTR_NODEV
     writable = prepared.writable
+    lower, layers = prepared.rootfs.lower, []
     try:
+        if container.sandbox.userns_fd >= 0:
+            # The image's files belong to the pod's users; what is written belongs to them already.
+            for layer in lower:
+                layers.append(mounts.clone(layer))
+                mounts.map_ids(layers[-1], container.sandbox.userns_fd)
+            lower = [f"/proc/thread-self/fd/{fd}" for fd in layers]
         # Volatile: the layer goes with the container.
         return mounts.new_overlay(
-            prepared.rootfs.lower,
+            lower,
             upper=f"{writable}/upper",
             work=f"{writable}/work",
             volatile=True,
@@ -240,6 +251,8 @@ def _root_mount(container: Container, *, devices: bool) -> int:
         raise CRIError(
             f"the root file system of container {container.config.metadata.name} cannot be mounted: {error.strerror}"
         ) from error
+    finally:
+        _close(layers)
 
 
 def _seccomp(runtime: Runtime, container: Container, profile: SecurityProfile | None, privileged: bool) -> int:

@@ -20,12 +20,15 @@ from podlite.runtime.network.interface import PodNetwork, PodNetworkRequest, Pod
 from podlite.runtime.network.none import HostNetwork
 from podlite.runtime.sandbox.files import write_files
 from podlite.runtime.sandbox.remove import remove_directory
+from podlite.runtime.sandbox.user_namespace import host_root, id_maps
 from podlite.runtime.spawner import ForkRequest
 from podlite.runtime.store import Sandbox
 from podlite.runtime.undo import Undo
 from podlite.steps import listening, step
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from podlite.runtime.service import Runtime
 
 LOCK = "lock"
@@ -118,14 +121,16 @@ async def _release(runtime: Runtime, sandbox: Sandbox) -> None:
 
 def _shim_config(runtime: Runtime, sandbox: Sandbox) -> dict[str, object]:
     options = sandbox.namespaces
+    ids = id_maps(sandbox)
     return {
         **sandbox.ids,
         "hostname": sandbox.config.hostname,
+        "ids": ids,
         "ipc": options.ipc != NamespaceMode.NODE,
         # A pod on the host's network has the host's name too (CRI: an empty hostname).
         "uts": options.network != NamespaceMode.NODE,
         "shm_size": SHM_SIZE,
-        "sysctls": {name: value for name, value in _sysctls(sandbox).items() if not is_network(name)},
+        "sysctls": {name: value for name, value in _sysctls(sandbox).items() if ids or not is_network(name)},
         # Until the sandbox is ready nobody would find this shim again.
         "orphan": "end",
         "trace": listening(),
@@ -140,15 +145,29 @@ async def _make(
     """The namespaces and network on a namespace thread, and beside it the shim, from the spawner."""
     status = PodNetworkStatus()
     header = {"stay": stay, "keeper": runtime.keeper}
+    # Of a pod with users of its own the network namespace belongs to these: its shim makes it.
+    holder: Future[int] | None = None
+    if host_root(sandbox) is not None:
+        from concurrent.futures import Future
+
+        holder = Future()
 
     async def namespaces_and_network() -> None:
         nonlocal status
-        status = await runtime.threads.run(lambda own_netns: _on_thread(sandbox, network, fork, own_netns, header))
+        status = await runtime.threads.run(
+            lambda own_netns: _on_thread(sandbox, network, fork, holder, own_netns, header)
+        )
 
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(namespaces_and_network)
-            await _take_shim(runtime, sandbox, fork)
+            try:
+                pid = await _take_shim(runtime, sandbox, fork)
+                if holder is not None:
+                    holder.set_result(pid)
+            finally:
+                if holder is not None and not holder.done():
+                    holder.set_exception(CRIError("the pod's shim was not ready"))
     except BaseExceptionGroup as group:
         raise _first(group) from None
     return status
@@ -160,18 +179,24 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-async def _take_shim(runtime: Runtime, sandbox: Sandbox, fork: ForkRequest) -> None:
+async def _take_shim(runtime: Runtime, sandbox: Sandbox, fork: ForkRequest) -> int:
+    """The pid of the process that holds the network namespace, or 0."""
     forked = await fork.result()
     shim = runtime.new_shim(sandbox, forked.channel)
     shim.pid = forked.pid
     shim.pidfd = forked.pidfd
     sandbox.shim = shim
     shim.start_serving(runtime.tasks)
-    await shim.wait_ready()
+    return await shim.wait_ready()
 
 
 def _on_thread(
-    sandbox: Sandbox, network: PodNetwork, fork: ForkRequest, own_netns: int, header: dict[str, object]
+    sandbox: Sandbox,
+    network: PodNetwork,
+    fork: ForkRequest,
+    holder: Future[int] | None,
+    own_netns: int,
+    header: dict[str, object],
 ) -> PodNetworkStatus:
     """Everything of a sandbox that blocks, in one go on a namespace thread: record first, then make."""
     request = PodNetworkRequest(
@@ -198,7 +223,7 @@ def _on_thread(
         fork.send(directory_fd)
         with step("sandbox.files", **sandbox.ids):
             write_files(sandbox, directory_fd)
-        status = _make_network(sandbox, network, request, own_netns)
+        status = _make_network(sandbox, network, request, holder, own_netns)
         with step("sandbox.confirm", **sandbox.ids):
             journal.append(
                 {"confirmed": True, "ips": status.ips, "interfaces": status.interfaces, "owner": os.getpid()}
@@ -231,22 +256,29 @@ def _header(sandbox: Sandbox) -> dict[str, object]:
 
 
 def _make_network(
-    sandbox: Sandbox, network: PodNetwork, request: PodNetworkRequest, own_netns: int
+    sandbox: Sandbox, network: PodNetwork, request: PodNetworkRequest, holder: Future[int] | None, own_netns: int
 ) -> PodNetworkStatus:
     if not sandbox.netns_path:
         return network.setup_pod_network(request, sandbox.network or {}, None)
     sysctls = {name: value for name, value in _sysctls(sandbox).items() if is_network(name)}
 
     def in_namespace() -> NetlinkSocket:
-        if sysctls:
+        if sysctls and holder is None:
             sysctl.write_all(sysctls)
         # A socket stays in the namespace in which it was opened, so this one can configure it from outside.
         return NetlinkSocket()
 
     with step("netns.create", **sandbox.ids):
-        inside = netns.create(sandbox.netns_path, own_netns, in_namespace)
+        if holder is None:
+            inside = netns.create(sandbox.netns_path, own_netns, in_namespace)
+        else:
+            netns.pin_process(sandbox.netns_path, holder.result())
+            sandbox.netns_fd = os.open(sandbox.netns_path, os.O_RDONLY | os.O_CLOEXEC)
+            inside = netns.run_inside(sandbox.netns_fd, own_netns, in_namespace)
     try:
-        request.netns_fd = sandbox.netns_fd = os.open(sandbox.netns_path, os.O_RDONLY | os.O_CLOEXEC)
+        if sandbox.netns_fd < 0:
+            sandbox.netns_fd = os.open(sandbox.netns_path, os.O_RDONLY | os.O_CLOEXEC)
+        request.netns_fd = sandbox.netns_fd
         return network.setup_pod_network(request, sandbox.network or {}, inside)
     finally:
         inside.close()
@@ -267,6 +299,7 @@ async def _hand_over_network(sandbox: Sandbox, *, stay: bool) -> None:
 def remove_network(network: PodNetwork, sandbox: Sandbox) -> None:
     """Takes back the network and the namespace of a sandbox; idempotent. Blocking, on a namespace thread."""
     sandbox.close_netns()
+    sandbox.close_userns()
     if sandbox.network is not None:
         network.teardown_pod_network(sandbox.network)
     if sandbox.netns_path:

@@ -9,8 +9,8 @@ import errno
 import os
 import signal
 
-from podlite.linux.process import fork_into
-from podlite.linux.syscalls import CLONE_NEWPID, setns, unshare
+from podlite.linux.process import CLONE_PARENT, fork_into
+from podlite.linux.syscalls import CLONE_NEWPID, CLONE_NEWUSER, setns, unshare
 from podlite.runtime.shim import protocol
 
 TYPE_CHECKING = False
@@ -64,10 +64,31 @@ class Start:
                 self.failure = message
 
 
+def _help(user_namespace: int, cgroup: int, answer: int) -> bool:
+    """Between a shim and a container's first process: enters the user namespace, and forks there. True in the child."""
+    try:
+        setns(user_namespace, CLONE_NEWUSER)
+        unshare(CLONE_NEWPID)
+        # Still with the host's root as its user: the cgroup is that one's.
+        pid, pidfd = fork_into(cgroup, CLONE_PARENT)
+        if pid == 0:
+            return True
+        os.close(pidfd)
+        os.write(answer, b"%d" % pid)
+    except OSError as error:
+        os.write(answer, str(error).encode()[:1000])
+    return False
+
+
 class Forker:
-    """fork(2) for a process with one thread, whose children begin elsewhere."""
+    """fork(2) for a process with one thread, whose children begin elsewhere.
+
+    `user_namespace`, a descriptor, is that of the pod where it has one: a new pid namespace has to belong to it, or
+    the pod's root could not mount its own /proc. Children that begin in a new one are in the user namespace already.
+    """
 
     def __init__(self) -> None:
+        self.user_namespace = -1
         self._own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._cgroup_births = True
 
@@ -77,6 +98,8 @@ class Forker:
         Returns (pid, pidfd), and (0, -1) in the child. `pid_namespace` is a descriptor, or one of the two constants.
         Where the child cannot be born in the cgroup it joins by writing to cgroup.procs: see `cgroup_files`.
         """
+        if pid_namespace == NEW_PID_NAMESPACE and self.user_namespace >= 0:
+            return self._fork_in_user_namespace(cgroup if self._cgroup_births else "")
         if pid_namespace >= 0:
             setns(pid_namespace, CLONE_NEWPID)
         pid = -1
@@ -105,6 +128,33 @@ class Forker:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
                 if pid_namespace != HOST_PID_NAMESPACE:
                     setns(self._own_pid_namespace, CLONE_NEWPID)
+
+    def _fork_in_user_namespace(self, cgroup: str) -> tuple[int, int]:
+        """As `fork`, through a child that enters the user namespace, and whose own child is this process's."""
+        directory = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) if cgroup else -1
+        read, write = os.pipe2(os.O_CLOEXEC)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        helper = -1
+        try:
+            helper = os.fork()
+            if helper == 0:
+                if _help(self.user_namespace, directory, write):
+                    return 0, -1
+                os._exit(0)
+            os.close(write)
+            write = -1
+            said = os.read(read, 1024).decode(errors="replace")
+        finally:
+            if helper != 0:
+                if helper > 0:
+                    os.waitpid(helper, 0)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            for fd in (directory, read, write):
+                if fd >= 0:
+                    os.close(fd)
+        if not said.isdecimal():
+            raise OSError(1, said or "the process that enters the pod's user namespace ended at once", "clone3")
+        return int(said), os.pidfd_open(int(said))
 
     def cgroup_files(self, container: Container) -> list[str]:
         """What a child writes to in order to join the container's cgroups, beside the one it is born in."""

@@ -88,6 +88,10 @@ def run_container(
                 set_oom_score_adj(spec["oom_score_adj"])
             join_namespaces(namespaces)
             unshare(CLONE_NEWNS | (CLONE_NEWCGROUP if spec["new_cgroup_namespace"] else 0))
+            if spec["user_namespace"]:
+                # What is only for the host's root to reach is opened before it becomes the pod's.
+                rootfs.open_paths(spec["mounts"], spec["scratch"])
+                become_root()
         step = "container.rootfs"
         with steps.step("container.rootfs", **spec["ids"]):
             os.umask(0)
@@ -123,6 +127,8 @@ def run_exec(
         if oom_score_adj is not None:
             set_oom_score_adj(oom_score_adj)
         setns(target_pidfd, namespaces)
+        if namespaces & CLONE_NEWUSER:
+            become_root()
         if terminal:
             stdio.terminal = _open_terminal(channel)
             if "window" in process:
@@ -163,6 +169,15 @@ def join_namespaces(namespaces: dict[str, int]) -> None:
     for name, kind in _JOIN_ORDER:
         if name in namespaces:
             setns(namespaces[name], kind)
+
+
+def become_root() -> None:
+    """After entering a user namespace: to be its root, not the host's, to whom nothing in it belongs."""
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    # The change of user makes it what fs.suid_dumpable says (proc(5)).
+    prctl(PR_SET_DUMPABLE, 0)
 
 
 def _finish(process: dict[str, Any], stdio: Stdio, channel: socket.socket, seccomp: bytes, ids: dict[str, str]) -> None:

@@ -17,7 +17,6 @@ from podlite.linux.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
     CLONE_NEWNS,
-    CLONE_NEWPID,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
     MNT_DETACH,
@@ -38,12 +37,15 @@ from podlite.linux.syscalls import (
     umount2,
     unshare,
 )
+from podlite.runtime.shim.fork import NEW_PID_NAMESPACE
 from podlite.runtime.shim.init import join_cgroups, join_namespaces
 from podlite.runtime.shim.scratch import SHM_DIRECTORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from podlite.runtime.shim.fork import Forker
 
 
 def create(*, ipc: bool, uts: bool, hostname: str) -> dict[str, int]:
@@ -114,9 +116,11 @@ class UserNamespace:
 
 
 def create_with_user_namespace(
-    uid_map: str, gid_map: str, *, network: bool, ipc: bool, uts: bool, hostname: str
+    uid_map: str, gid_map: str, *, network: bool, ipc: bool, uts: bool, hostname: str, sysctls: dict[str, str]
 ) -> UserNamespace:
-    """A user namespace with these maps (user_namespaces(7)), and namespaces that it owns. Raises OSError.
+    """A user namespace with these maps (user_namespaces(7)), and namespaces that it owns, with these sysctls of theirs.
+
+    Raises OSError.
 
     They are made by a child that is in the user namespace: only there do they belong to it, and without that the
     pod's root could not mount its own sysfs, mqueue or proc.
@@ -126,7 +130,7 @@ def create_with_user_namespace(
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _hold_namespaces(theirs, flags, hostname if uts else "")
+        _hold_namespaces(theirs, flags, hostname if uts else "", sysctls)
     theirs.close()
     try:
         _expect(ours, b"user")
@@ -160,7 +164,7 @@ def _write_once(path: str, content: str) -> None:
         os.close(fd)
 
 
-def _hold_namespaces(channel: socket.socket, flags: int, hostname: str) -> NoReturn:
+def _hold_namespaces(channel: socket.socket, flags: int, hostname: str, sysctls: dict[str, str]) -> NoReturn:
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         # The parent writes our maps through /proc, which a process that is not dumpable hides from it.
@@ -175,6 +179,8 @@ def _hold_namespaces(channel: socket.socket, flags: int, hostname: str) -> NoRet
         if hostname:
             socket.sethostname(hostname)
             setdomainname("(none)")
+        # Those of the ipc namespace are for its root alone to write (since Linux 5.19), and ids in values are its own.
+        sysctl.write_all(sysctls)
         prctl(PR_SET_DUMPABLE, 0)
         channel.send(b"ready")
         channel.recv(16)
@@ -197,24 +203,20 @@ def create_shared_memory(scratch: str, size: int) -> str:
     return path
 
 
-def start_pause(namespaces: dict[str, int], cgroups: list[str], scratch: str) -> int:
+def start_pause(namespaces: dict[str, int], cgroups: list[str], scratch: str, forker: Forker) -> int:
     """Starts pid 1 of a pid namespace that the pod's containers share; returns its pid.
 
     It reaps what is orphaned there and does nothing else. Containers can see it, so it has nothing to be
     taken: the pod's own namespaces, an empty root, no capability, and it is not dumpable. Raises OSError.
     """
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     parent, child = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
-        unshare(CLONE_NEWPID)
-        try:
-            pid = os.fork()
-            if pid == 0:
-                _pause(namespaces, cgroups, scratch, child)
-        finally:
-            setns(own, CLONE_NEWPID)
+        pid, pidfd = forker.fork(NEW_PID_NAMESPACE, "")
+        if pid == 0:
+            # In a user namespace of the pod's it is already.
+            _pause({name: fd for name, fd in namespaces.items() if name != "user"}, cgroups, scratch, child)
+        os.close(pidfd)
     finally:
-        os.close(own)
         child.close()
     with parent:
         said = parent.recv(1024)

@@ -76,6 +76,29 @@ def describe(operation: Operation) -> str:
     return text
 
 
+class _Opened:
+    """Descriptors of the attach point and of the directory that masks."""
+
+    __slots__ = ("mask", "root")
+
+    def __init__(self, scratch: str) -> None:
+        self.root = os.open(f"{scratch}/{ROOT_DIRECTORY}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.mask = os.open(f"{scratch}/{MASK_DIRECTORY}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+# Set in a process that is about to become the root of a user namespace.
+_opened: _Opened | None = None
+
+
+def open_paths(operations: list[Operation], scratch: str) -> None:
+    """Opens, for `enter`, what it would else reach by paths that only the host's root can follow. Raises OSError."""
+    global _opened
+    _opened = _Opened(scratch)
+    for operation in operations:
+        if operation["op"] == "path":
+            operation["source"] = os.open(operation["from"], os.O_PATH | os.O_CLOEXEC)
+
+
 def enter(root_mount: int, operations: list[Operation], fds: list[int], scratch: str, *, read_only: bool) -> None:
     """Attaches the root and everything in it, and makes it the process's root.
 
@@ -83,7 +106,10 @@ def enter(root_mount: int, operations: list[Operation], fds: list[int], scratch:
     private file system that holds the attach point. Raises MountFailure or OSError; the process is then
     only good for exiting.
     """
-    move_mount(root_mount, "", AT_FDCWD, f"{scratch}/{ROOT_DIRECTORY}", MOVE_MOUNT_F_EMPTY_PATH)
+    if _opened is None:
+        move_mount(root_mount, "", AT_FDCWD, f"{scratch}/{ROOT_DIRECTORY}", MOVE_MOUNT_F_EMPTY_PATH)
+    else:
+        mounts.attach(root_mount, _opened.root)
     for operation in operations:
         try:
             _OPERATIONS[operation["op"]](root_mount, operation, fds, scratch)
@@ -143,7 +169,10 @@ def _bind_path(root: int, operation: Operation, fds: list[int], scratch: str) ->
     """A bind of something in the shim's own mount namespace, such as a cgroup directory or the pod's /dev/shm."""
     target = make_dirs(root, operation["to"], symlinks=False)
     try:
-        mount = mounts.clone(operation["from"], recursive=False)
+        if "source" in operation:
+            mount = mounts.clone("", dir_fd=operation["source"])
+        else:
+            mount = mounts.clone(operation["from"], recursive=False)
         try:
             mounts.set_attributes(mount, operation.get("attr", 0))
             mounts.attach(mount, target)
@@ -230,9 +259,12 @@ def _pts(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
         os.close(target)
 
 
-def new_pts() -> int:
-    """A detached devpts instance of its own (the kernel makes every devpts mount a new instance since 4.7)."""
-    options = {"ptmxmode": "0666", "mode": "0620", "gid": "5"}
+def new_pts(group: int = 5) -> int:
+    """A detached devpts instance of its own (the kernel makes every devpts mount a new instance since 4.7).
+
+    `group` is whose terminals are: the group `tty` of the container, as this process's user namespace names it.
+    """
+    options = {"ptmxmode": "0666", "mode": "0620", "gid": str(group)}
     attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC
     try:
         return mounts.new_filesystem("devpts", options, attributes)
@@ -254,7 +286,11 @@ def _mask(root: int, operation: Operation, fds: list[int], scratch: str) -> None
         raise
     try:
         # The host's own node, not the container's, which somebody might have replaced (CVE-2025-31133).
-        cover = mounts.clone(f"{scratch}/{MASK_DIRECTORY}" if is_directory(target) else "/dev/null")
+        if is_directory(target):
+            mask = f"{scratch}/{MASK_DIRECTORY}"
+            cover = mounts.clone(mask) if _opened is None else mounts.clone("", dir_fd=_opened.mask)
+        else:
+            cover = mounts.clone("/dev/null")
         try:
             status = os.fstat(cover)
             if not stat.S_ISDIR(status.st_mode) and status.st_rdev != os.makedev(1, 3):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import time
 
 from podlite import steps
@@ -99,6 +100,7 @@ class Shim:
         self.starts: dict[int, tuple[Start, Container]] = {}  # by pid, until execve or exit
         self.execs: dict[int, _Exec] = {}  # by pid
         self.pause_pid = 0
+        self.holder: pod_namespaces.UserNamespace | None = None
         self.ending = False
         self.spans: list[list[Any]] = []
         self.listener: socket.socket | None = None
@@ -115,10 +117,8 @@ class Shim:
             set_title(f"podlite: shim {config['pod']}")
             set_child_subreaper()
             self._watch_children()
-            self.namespaces.update(
-                pod_namespaces.create(ipc=config["ipc"], uts=config["uts"], hostname=config["hostname"])
-            )
-            if config["sysctls"]:
+            holder = self._make_namespaces(config)
+            if config["sysctls"] and not config["ids"]:
                 pod_namespaces.write_sysctls(self.namespaces["ipc"], config["sysctls"])
             self.shm = pod_namespaces.create_shared_memory(self.scratch, config["shm_size"])
             self.listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
@@ -137,7 +137,21 @@ class Shim:
             # Last: an unprivileged parent that writes id maps needs /proc access until then. From here on
             # nobody but root may look into this process, or into what it forks, until it has exec'd.
             prctl(PR_SET_DUMPABLE, 0)
-        self._tell_owner({"m": "ready", "version": protocol.VERSION, "pid": os.getpid(), "shm": self.shm})
+        ready: Message = {"m": "ready", "version": protocol.VERSION, "pid": os.getpid(), "shm": self.shm}
+        self._tell_owner({**ready, "holder": holder})
+
+    def _make_namespaces(self, config: Message) -> int:
+        """What the containers share; the pid of who holds the network namespace until it is pinned, or 0."""
+        own, ids = {"ipc": config["ipc"], "uts": config["uts"], "hostname": config["hostname"]}, config["ids"]
+        if not ids:
+            self.namespaces.update(pod_namespaces.create(**own))
+            return 0
+        self.holder = pod_namespaces.create_with_user_namespace(
+            ids["uids"], ids["gids"], network=ids["network"], sysctls=config["sysctls"], **own
+        )
+        self.namespaces.update(self.holder.namespaces)
+        self.forker.user_namespace = self.namespaces["user"]
+        return self.holder.pid
 
     def run(self) -> None:
         """Serves until the owner's shutdown, or until everything has ended after a foreground owner vanished."""
@@ -260,6 +274,8 @@ class Shim:
     def _join(self, client: Client, message: Message, fds: list[int]) -> None:
         """The pod's network namespace (and user namespace), once they exist, and what an orphan does."""
         self.config["orphan"] = message.get("orphan", self.config["orphan"])
+        if self.holder is not None:
+            self.holder.release()
         for name, index in message["namespaces"].items():
             fd, fds[index] = fds[index], -1
             old, self.namespaces[name] = self.namespaces.get(name, -1), fd
@@ -303,13 +319,16 @@ class Shim:
         stdio = init.Stdio()
         try:
             if message["tty"]:
-                pts = new_pts()
+                pts = new_pts(5 + self.config["ids"]["root"][1] if self.config["ids"] else 5)
                 fds.append(pts)  # closed with the request's descriptors
                 for operation in message["mounts"]:
                     if operation["op"] == "pts":
                         operation["fd"] = len(fds) - 1
                 master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=pts)
                 init.unlock_terminal(master)
+                if self.config["ids"]:
+                    # The only terminal of this instance; the pod's root has no power over what the host's root owns.
+                    os.chown("0", *self.config["ids"]["root"], dir_fd=pts)
                 container.terminal = stdio.terminal = master
             elif message["stdio"]:
                 # The starter holds the other ends himself.
@@ -325,11 +344,15 @@ class Shim:
                     read, container.stdin = os.pipe2(os.O_CLOEXEC)
                     child_ends.append(read)
                     stdio.stdin = read
+            self._hand_over(stdio)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
             try:
                 namespace = self._pid_namespace(message["pid_namespace"])
                 pid, container.pidfd = self.forker.fork(namespace, container.cgroup)
                 if pid == 0:
+                    if namespace == NEW_PID_NAMESPACE and self.config["ids"]:
+                        del namespaces["user"]  # it is in it
+                    message["user_namespace"] = bool(self.config["ids"])
                     message["cgroups"] = self.forker.cgroup_files(container)
                     init.run_container(message, fds, stdio, namespaces, theirs, container.seccomp)
             except BaseException:
@@ -346,6 +369,14 @@ class Shim:
         ours.setblocking(False)
         return Start(client, message["id"], ours)
 
+    def _hand_over(self, stdio: init.Stdio) -> None:
+        """Gives the pipes to the root of the pod's user namespace, which gives them to the container's user."""
+        if not self.config["ids"]:
+            return
+        for fd in (stdio.stdin, stdio.stdout, stdio.stderr):
+            if fd >= 0 and stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.fchown(fd, *self.config["ids"]["root"])
+
     def _pid_namespace(self, wanted: str) -> int:
         """What `pid_namespace` of a start means: one of the two constants, or a descriptor to enter."""
         if wanted == "container":
@@ -356,7 +387,9 @@ class Shim:
             if not self.pause_pid:
                 with steps.step("shim.pause", **self.ids):
                     joinable = {name: fd for name, fd in self.namespaces.items() if name != "pid"}
-                    self.pause_pid = pod_namespaces.start_pause(joinable, self.config["pause_cgroups"], self.scratch)
+                    self.pause_pid = pod_namespaces.start_pause(
+                        joinable, self.config["pause_cgroups"], self.scratch, self.forker
+                    )
                     self.namespaces["pid"] = os.open(f"/proc/{self.pause_pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             return self.namespaces["pid"]
         target = self.containers.get(wanted)
@@ -407,6 +440,7 @@ class Shim:
         stdio = init.Stdio()
         for name, index in message["stdio"].items():
             setattr(stdio, name, fds[index])
+        self._hand_over(stdio)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         flags = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
         if "user" in self.namespaces:

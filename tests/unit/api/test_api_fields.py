@@ -116,19 +116,6 @@ def test_a_pod_of_implemented_fields() -> None:
     assert refused(spec, {"labels": {"a": "b"}, "annotations": {"a": "b"}, "generateName": "x-"}) == []
 
 
-NOT_YET = "Forbidden: not supported by podlite yet"
-
-
-@pytest.mark.parametrize(
-    ("spec", "path"),
-    [
-        ({"hostUsers": False}, "spec.hostUsers"),
-    ],
-)
-def test_refused_for_now(spec: dict[str, Any], path: str) -> None:
-    assert f"{path}: {NOT_YET}" in refused(spec)
-
-
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -211,6 +198,6 @@ def test_a_field_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_problems_have_the_reason_of_a_forbidden_value() -> None:
-    made = pod({"hostUsers": False})
+    made = pod({"resources": {"limits": {"cpu": 1}}})
     set_pod_defaults(made)
     assert [problem.reason for problem in check_support(made)] == [FORBIDDEN]

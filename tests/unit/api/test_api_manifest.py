@@ -325,8 +325,9 @@ def test_what_has_no_effect_is_said() -> None:
             "spec.template.spec.containers[0].image: Required value",
         ),
         (
-            workload("Deployment", template={"hostUsers": False}),
-            "spec.template.spec.hostUsers: Forbidden: not supported by podlite yet",
+            workload("Deployment", template={"resources": {"limits": {"cpu": 1}}}),
+            "spec.template.spec.resources: Forbidden: not supported by podlite: resources belong to containers here, "
+            "not to the pod as a whole",
         ),
         (
             workload("StatefulSet", volumeClaimTemplates=[{"metadata": {"name": "v"}}]),
