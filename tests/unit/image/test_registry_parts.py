@@ -152,6 +152,7 @@ def test_an_index_and_a_manifest_are_told_apart() -> None:
         ({"manifests": [], "layers": []}, "", "both an index and a manifest"),
         ({"manifests": [], "config": {}}, "", "both an index and a manifest"),
         ({}, "", "something else"),
+        ({"manifests": None}, "", "something else"),
         ({"manifests": [], "mediaType": OCI_MANIFEST}, "", "is said to be .*, and is an index"),
         ({"layers": [], "mediaType": OCI_INDEX}, "", "is said to be .*, and is a manifest"),
         ({"layers": []}, OCI_INDEX, "is said to be .*, and is a manifest"),
@@ -162,6 +163,13 @@ def test_documents_that_are_neither_or_both(fields: dict[str, object], stated: s
     """CVE-2021-41190, GHSA-77vh-xpmg-72qh."""
     with pytest.raises(ImageError, match=message):
         is_index(document(**{"schemaVersion": 2, **fields}), stated, "it")
+
+
+def test_what_the_server_says_counts_too() -> None:
+    manifest = json.dumps({"schemaVersion": 2, "layers": [], "config": {}}).encode()
+    assert not is_index(RawManifest(manifest, "sha256:0", "text/plain"), "", "it")
+    with pytest.raises(ImageError, match=r"is said to be .*index.*, and is a manifest"):
+        is_index(RawManifest(manifest, "sha256:0", OCI_INDEX), "", "it")
 
 
 def test_the_pace_of_a_download() -> None:

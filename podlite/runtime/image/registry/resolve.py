@@ -6,7 +6,7 @@ both is because of CVE-2021-41190.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -50,12 +50,13 @@ class ResolvedImage(NamedTuple):
 class _Kind(msgspec.Struct, rename="camel"):
     """Enough of a document to tell which kind it is."""
 
+    # Raw: of a hostile document nothing is made here but what it is.
     schema_version: int = 0
     media_type: str = ""
-    manifests: Any = None
-    layers: Any = None
-    config: Any = None
-    fs_layers: Any = None
+    manifests: msgspec.Raw = msgspec.Raw()
+    layers: msgspec.Raw = msgspec.Raw()
+    config: msgspec.Raw = msgspec.Raw()
+    fs_layers: msgspec.Raw = msgspec.Raw()
 
 
 async def resolve(
@@ -153,15 +154,19 @@ def is_index(document: RawManifest, stated_type: str, what: str) -> bool:
     `stated_type` is what an index says of it, empty where nothing does.
     """
     kind = decode(document.raw, _Kind, what)
-    if kind.fs_layers is not None or kind.schema_version == 1:
+    if _is_there(kind.fs_layers) or kind.schema_version == 1:
         raise ImageError(
             f"{what} is of Docker's schema 1, which nothing pushes since 2017 and podlite does not read",
             hint="push the image again with a newer tool",
         )
-    index = kind.manifests is not None
-    if index == (kind.layers is not None or kind.config is not None):
+    index = _is_there(kind.manifests)
+    if index == (_is_there(kind.layers) or _is_there(kind.config)):
         raise ImageError(f"{what} is no image: it is {'both an index and a manifest' if index else 'something else'}")
-    for stated in (kind.media_type, stated_type):
+    for stated in (kind.media_type, stated_type, document.media_type):
         if stated in (MANIFEST_TYPES if index else INDEX_TYPES):
             raise ImageError(f"{what} is said to be {stated}, and is {'an index' if index else 'a manifest'}")
     return index
+
+
+def _is_there(value: msgspec.Raw) -> bool:
+    return bytes(value) not in (b"", b"null")
