@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from podlite.cli import terminal
@@ -13,6 +14,17 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from podlite.cli.verbs import Verb
+
+
+def _width() -> int:
+    """The terminal's width, but for the 2 columns that argparse leaves free."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdigit() and int(columns) > 0:
+        return int(columns) - 2
+    try:
+        return (os.get_terminal_size(1).columns or 80) - 2
+    except (OSError, ValueError, AttributeError):
+        return 78
 
 
 def make_parser(name: str, verb: Verb, module: ModuleType) -> Parser:
@@ -41,6 +53,11 @@ def read(parser: Parser, module: ModuleType, argv: list[str]) -> argparse.Namesp
 
 class Parser(argparse.ArgumentParser):
     """Complains in sentences, with what was probably meant."""
+
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        # argparse makes one for every option that is added, and without a width each looks for the terminal's by way
+        # of shutil, whose import takes 2 ms.
+        return self.formatter_class(prog=self.prog, width=_width())  # type: ignore[call-arg]
 
     def error(self, message: str) -> NoReturn:
         terminal.error(_in_words(message), hint=f"`{self.prog} --help` says what there is")

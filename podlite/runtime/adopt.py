@@ -33,7 +33,7 @@ from podlite.runtime.journal import FILE as RECORD
 from podlite.runtime.journal import load
 from podlite.runtime.locks import FileLock
 from podlite.runtime.sandbox.run import LOCK
-from podlite.runtime.shim.shim import EXITS
+from podlite.runtime.shim.names import EXITS
 from podlite.runtime.shim_client import ADOPTABLE, ShimClient, as_states, connect
 from podlite.runtime.store import CREATED, EXITED, RUNNING, UNKNOWN, Container, Sandbox
 

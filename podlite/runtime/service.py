@@ -58,7 +58,7 @@ from podlite.runtime.sandbox import files, run
 from podlite.runtime.sandbox import remove as sandbox_remove
 from podlite.runtime.sandbox import stop as sandbox_stop
 from podlite.runtime.shim.launch import launch
-from podlite.runtime.shim.scratch import SCRATCH, SHM_DIRECTORY
+from podlite.runtime.shim.names import SCRATCH, SHM_DIRECTORY
 from podlite.runtime.shim_client import KILL_SECONDS, ShimClient
 from podlite.runtime.spawner import Launched, Spawner
 from podlite.runtime.store import EXITED, RUNNING, STARTING, UNKNOWN, Sandbox, Store
@@ -260,6 +260,10 @@ class Runtime:
             return Journal.reopen(fd)
         finally:
             os.close(fd)
+
+    def is_last(self, sandbox: Sandbox) -> bool:
+        """Whether there is no other sandbox with a network, in a process of which not many are to be expected."""
+        return not self._many and all(each.stopped or each is sandbox for each in self.store.sandboxes.values())
 
     def network_for(self, sandbox: Sandbox) -> PodNetwork:
         """What sets up this sandbox's network, or did. Raises InvalidArgumentError if its annotation names none."""

@@ -15,8 +15,8 @@ from anyio.abc import TaskGroup
 from podlite import steps
 from podlite.cri.errors import CRIError, FailedPreconditionError, StartError, UnavailableError
 from podlite.runtime.channel import Channel, ChannelClosedError, Reply, failure_text
+from podlite.runtime.shim.names import SOCKET
 from podlite.runtime.shim.protocol import VERSION
-from podlite.runtime.shim.shim import SOCKET
 
 if TYPE_CHECKING:
     from podlite.runtime.shim.protocol import Message

@@ -16,8 +16,8 @@ from anyio.abc import ByteReceiveStream, ByteSendStream
 
 from podlite.cri.errors import CRIError, DeadlineExceededError, FailedPreconditionError, InvalidArgumentError
 from podlite.cri.types import ExecSyncResult
+from podlite.linux.terminal import set_window
 from podlite.runtime.names import new_id
-from podlite.runtime.shim.init import set_window
 from podlite.runtime.shim_client import ShimClient
 from podlite.runtime.streams import FileReceiveStream, FileSendStream
 from podlite.steps import step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from podlite import log
 from podlite.cri.errors import CRIError
 from podlite.errors import explain
 from podlite.runtime.sandbox.run import remove_network
@@ -11,6 +12,7 @@ from podlite.runtime.store import RUNNING, Sandbox
 from podlite.steps import step
 
 if TYPE_CHECKING:
+    from podlite.runtime.network.interface import PodNetwork
     from podlite.runtime.service import Runtime
 
 
@@ -36,12 +38,26 @@ async def stop(runtime: Runtime, sandbox: Sandbox) -> None:
                 sandbox.shim.close()
         network = runtime.network_for(sandbox)
         try:
-            await runtime.threads.run(lambda own_netns: remove_network(network, sandbox))
+            await runtime.threads.run(lambda own_netns: _take_back(runtime, network, sandbox))
         except OSError as error:
             raise CRIError(f"the network of pod {sandbox.pod} cannot be taken back: {explain(error)}") from error
         sandbox.stopped = True
     if was_ready:
         runtime.events.sandbox_stopped(sandbox)
+
+
+def _take_back(runtime: Runtime, network: PodNetwork, sandbox: Sandbox) -> None:
+    """The pod's network, and what pods share if this is the last one that such a process has.
+
+    That would go when the runtime is closed; but what nf_tables deletes is gone after a grace period of 7 ms, and the
+    process cannot end before, so it is deleted while there is something else to do.
+    """
+    remove_network(network, sandbox)
+    if runtime.is_last(sandbox):
+        try:
+            runtime.networks.release_unused()
+        except (OSError, CRIError) as error:
+            log.debug("what pods share on the host is tried again later", why=explain(error))
 
 
 def _does_not_end(sandbox: Sandbox) -> CRIError:

@@ -15,15 +15,13 @@ Nothing may be imported after the change of root: it would come from the image.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 import stat
-import struct
-import termios
 
 from podlite import steps
 from podlite.linux import mounts
+from podlite.linux import terminal as terminals
 from podlite.linux.process import set_oom_score_adj
 from podlite.linux.syscalls import (
     AT_FDCWD,
@@ -58,8 +56,6 @@ _JOIN_ORDER = (
     ("ipc", CLONE_NEWIPC),
     ("uts", CLONE_NEWUTS),
 )
-TIOCGPTPEER = 0x5441
-TIOCSPTLCK = 0x40045431
 
 
 class Stdio:
@@ -132,7 +128,7 @@ def run_exec(
         if terminal:
             stdio.terminal = _open_terminal(channel)
             if "window" in process:
-                set_window(stdio.terminal, *process["window"])
+                terminals.set_window(stdio.terminal, *process["window"])
         step = "container.confine"
         _finish(process, stdio, channel, seccomp, ids)
     except BaseException as error:
@@ -233,21 +229,15 @@ def _open_terminal(channel: socket.socket) -> int:
     master = _open_device("/dev/pts/ptmx")
     if filesystem_type(master) != DEVPTS_SUPER_MAGIC:
         raise OSError(1, "/dev/pts in the container is not a devpts", "/dev/pts/ptmx")
-    unlock_terminal(master)
+    terminals.unlock(master)
     protocol.send(channel, {"m": "pty"}, [master])
     return master
 
 
-def unlock_terminal(master: int) -> None:
-    """unlockpt(3): until then the terminal cannot be opened."""
-    fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
-
-
 def _set_up_stdio(stdio: Stdio, uid: int, gid: int, *, console: bool) -> None:
     if stdio.terminal >= 0:
-        # Not by path: the kernel knows which terminal belongs to this master (ioctl_tty(2)).
-        terminal = fcntl.ioctl(stdio.terminal, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        terminal = terminals.open_peer(stdio.terminal)
+        terminals.make_controlling(terminal)
         os.fchown(terminal, uid, gid)
         for target in (0, 1, 2):
             os.dup2(terminal, target)
@@ -280,11 +270,6 @@ def _own_pipe(fd: int, uid: int, gid: int) -> None:
     """
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
         os.fchown(fd, uid, gid)
-
-
-def set_window(terminal: int, width: int, height: int) -> None:
-    """The terminal's size in characters (ioctl_tty(2), TIOCSWINSZ)."""
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
 
 
 def _fail(channel: socket.socket, step: str, error: BaseException) -> NoReturn:

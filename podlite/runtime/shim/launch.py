@@ -12,14 +12,14 @@ import sys
 
 from podlite.errors import PrivilegeError
 from podlite.linux.syscalls import AT_EMPTY_PATH, AT_FDCWD, MOUNT_ATTR_RDONLY, OPEN_TREE_CLONE, mount_setattr, open_tree
-from podlite.runtime.shim.scratch import SCRATCH
+from podlite.runtime.shim.names import SCRATCH
 from podlite.steps import FAULTS_VARIABLE, LOG_VARIABLE
 
 # Where the spawner finds its channel.
 _CHANNEL = 3
 _PROGRAM = (
-    "import sys; sys.path.append({root!r}); "
-    "from podlite.runtime.shim.spawner import main; sys.exit(main(sys.argv[1:-1]))"
+    "import os, sys; sys.path.append({root!r}); "
+    "from podlite.runtime.shim.spawner import main; os._exit(main(sys.argv[1:-1]))"
 )
 # The process title is written over the arguments, so there must be enough of them: `podlite: shim NAMESPACE/POD`.
 _TITLE_SPACE = "." * 340

@@ -39,7 +39,7 @@ from podlite.linux.syscalls import (
 )
 from podlite.runtime.shim.fork import NEW_PID_NAMESPACE
 from podlite.runtime.shim.init import join_cgroups, join_namespaces
-from podlite.runtime.shim.scratch import SHM_DIRECTORY
+from podlite.runtime.shim.names import SHM_DIRECTORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

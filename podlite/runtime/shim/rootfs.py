@@ -31,6 +31,7 @@ from podlite.linux.syscalls import (
     pivot_root,
     umount2,
 )
+from podlite.runtime.shim.names import MASK_DIRECTORY, ROOT_DIRECTORY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,10 +55,6 @@ LINKS = (
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 )
-
-# Attached once in the spawner's private mount namespace; see podlite.runtime.shim.scratch.
-MASK_DIRECTORY = "mask"
-ROOT_DIRECTORY = "root"
 
 
 class MountFailure(Exception):

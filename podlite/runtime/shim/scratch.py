@@ -27,10 +27,7 @@ from podlite.linux.syscalls import (
     umount2,
     unshare,
 )
-from podlite.runtime.shim.rootfs import MASK_DIRECTORY, ROOT_DIRECTORY
-
-SCRATCH = "scratch"
-SHM_DIRECTORY = "shm"
+from podlite.runtime.shim.names import MASK_DIRECTORY, ROOT_DIRECTORY, SCRATCH, SHM_DIRECTORY
 
 
 def enter_private_namespace(run_dir: str, keep: list[str]) -> str:

@@ -16,6 +16,7 @@ import stat
 import time
 
 from podlite import steps
+from podlite.linux import terminal
 from podlite.linux.process import set_child_subreaper, set_title
 from podlite.linux.syscalls import (
     CLONE_NEWCGROUP,
@@ -42,6 +43,7 @@ from podlite.runtime.shim.container import (
 from podlite.runtime.shim.fork import HOST_PID_NAMESPACE, NEW_PID_NAMESPACE, Forker, Start
 from podlite.runtime.shim.logs import LogWriter
 from podlite.runtime.shim.loop import Loop
+from podlite.runtime.shim.names import EXITS, SOCKET
 from podlite.runtime.shim.rootfs import new_pts
 
 TYPE_CHECKING = False
@@ -49,9 +51,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from podlite.runtime.shim.protocol import Message
-
-SOCKET = "shim.sock"
-EXITS = "exits"
 
 # Connections beside the owner's: one more is refused.
 GUESTS = 64
@@ -325,7 +324,7 @@ class Shim:
                     if operation["op"] == "pts":
                         operation["fd"] = len(fds) - 1
                 master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=pts)
-                init.unlock_terminal(master)
+                terminal.unlock(master)
                 if self.config["ids"]:
                     # The only terminal of this instance; the pod's root has no power over what the host's root owns.
                     os.chown("0", *self.config["ids"]["root"], dir_fd=pts)
@@ -519,7 +518,7 @@ class Shim:
     def _resize(self, client: Client, message: Message, fds: list[int]) -> None:
         container = self._find(message)
         if container.terminal >= 0:
-            init.set_window(container.terminal, message["width"], message["height"])
+            terminal.set_window(container.terminal, message["width"], message["height"])
         client.send({"m": "done", "id": message["id"]})
 
     def _reopen(self, client: Client, message: Message, fds: list[int]) -> None:

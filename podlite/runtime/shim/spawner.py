@@ -162,7 +162,3 @@ def _last_words(config: Message, error: BaseException) -> None:
             file.write(f"{type(error).__name__}: {error}\n{''.join(lines)}")
     except OSError:
         pass
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
