@@ -94,6 +94,21 @@ DEFAULT = sum(
 _last_cap = -1
 
 
+# What each step of making a pod needs; the rest is only passed on to containers.
+ESSENTIAL = {
+    "SYS_ADMIN": "namespaces and mounts cannot be made",
+    "NET_ADMIN": "pods cannot have a network",
+    "SETUID": "containers cannot change to their user",
+    "SETGID": "containers cannot change to their group",
+    "SETPCAP": "containers cannot give up capabilities",
+    "CHOWN": "image layers and volumes cannot be unpacked with their owners",
+    "DAC_OVERRIDE": "image layers and volumes cannot be written",
+    "FOWNER": "image layers and volumes cannot be unpacked with their modes",
+    "MKNOD": "the standard device nodes of containers cannot be made",
+    "KILL": "containers cannot be stopped",
+}
+
+
 def last_cap() -> int:
     """The highest capability that this kernel knows; that of the newest kernel we know where /proc does not say."""
     global _last_cap
@@ -214,6 +229,12 @@ def _known(plain_names: set[str]) -> int:
     for name in plain_names:
         result |= _BITS.get(name, 0)
     return result
+
+
+def missing() -> list[str]:
+    """Those of ESSENTIAL that this process does not have."""
+    _, permitted, _ = capget()
+    return [name for name in ESSENTIAL if not bit(name) & permitted]
 
 
 def held() -> int:

@@ -30,19 +30,6 @@ class Fact(NamedTuple):
 MINIMUM_KERNEL = (5, 12)
 GOOD_KERNEL = (5, 14)
 
-# What each step of making a pod needs; the rest is only passed on to containers.
-_ESSENTIAL = {
-    "SYS_ADMIN": "namespaces and mounts cannot be made",
-    "NET_ADMIN": "pods cannot have a network",
-    "SETUID": "containers cannot change to their user",
-    "SETGID": "containers cannot change to their group",
-    "SETPCAP": "containers cannot give up capabilities",
-    "CHOWN": "image layers and volumes cannot be unpacked with their owners",
-    "DAC_OVERRIDE": "image layers and volumes cannot be written",
-    "FOWNER": "image layers and volumes cannot be unpacked with their modes",
-    "MKNOD": "the standard device nodes of containers cannot be made",
-    "KILL": "containers cannot be stopped",
-}
 _DEGRADING = {
     "SYS_RESOURCE": "oom_score_adj cannot be lowered and hard resource limits cannot be raised",
     "SYS_PTRACE": "processes of containers cannot be looked into for exec and nsenter",
@@ -103,7 +90,7 @@ def kernel_fact(release: str) -> Fact:
 def capability_facts(held: int) -> list[Fact]:
     """What having these capabilities means. Pure but for what the kernel knows."""
     result = []
-    for table, state in ((_ESSENTIAL, MISSING), (_DEGRADING, DEGRADED)):
+    for table, state in ((capabilities.ESSENTIAL, MISSING), (_DEGRADING, DEGRADED)):
         for name, consequence in table.items():
             if not capabilities.bit(name) & held:
                 result.append(Fact(f"capability {name}", state, "not held", consequence))

@@ -40,8 +40,8 @@ from podlite.cri.types import (
     RuntimeStatus,
     VersionResponse,
 )
-from podlite.errors import explain
-from podlite.linux import netns
+from podlite.errors import PrivilegeError, explain
+from podlite.linux import capabilities, netns
 from podlite.linux.cgroups import CgroupError, Cgroups
 from podlite.runtime import status as statuses
 from podlite.runtime.container import create, remove, start, stop
@@ -160,6 +160,7 @@ class Runtime:
         return f"{self.scratch_path}/{SHM_DIRECTORY}"
 
     async def __aenter__(self) -> Runtime:
+        _require_privileges()
         group = create_task_group()
         self._tasks = await group.__aenter__()
         self._exit = group.__aexit__
@@ -557,6 +558,16 @@ class Runtime:
 
     def get_container_events(self) -> AbstractAsyncContextManager[AsyncIterator[ContainerEvent]]:
         return self.events.subscribe()
+
+
+def _require_privileges() -> None:
+    """Raises PrivilegeError where no pod could be made: before anything is begun, and so before anything is left."""
+    missing = capabilities.missing()
+    if missing:
+        raise PrivilegeError(
+            f"{capabilities.ESSENTIAL[missing[0]]}: CAP_{' and CAP_'.join(missing)} not held",
+            hint="run podlite as root; in a container, one that is privileged. `podlite check` says what is missing",
+        )
 
 
 def shim_directories(layout: Layout) -> list[str]:

@@ -177,16 +177,25 @@ class Podlite:
             except FileNotFoundError:
                 continue  # ended meanwhile
 
+    def end(self) -> None:
+        """Ends the commands that still run, in good order: interrupted until they give up their grace periods."""
+        deadline = time.monotonic() + SECONDS
+        running = [each.process for each in self._commands]
+        while running := [each for each in running if each.poll() is None]:
+            assert time.monotonic() < deadline, f"these do not end when interrupted: {running}"
+            for process in running:
+                process.send_signal(signal.SIGINT)
+            try:
+                running[0].wait(0.3)
+            except subprocess.TimeoutExpired:
+                continue
+
     def close(self) -> None:
         """Ends everything, whatever the test has left."""
         for command in self._commands:
             if command.process.poll() is None:
-                command.process.send_signal(signal.SIGINT)
-                try:
-                    command.process.wait(5)
-                except subprocess.TimeoutExpired:
-                    command.process.kill()
-                    command.process.wait()
+                command.process.kill()
+                command.process.wait()
         self("rm", "--all", "--force")
         self("prune", "--all")
 

@@ -33,6 +33,7 @@ def podlite(layout: Layout, host_netns: str, short_tmp: str) -> Iterator[Podlite
     made = Podlite(layout, host_netns, short_tmp)
     try:
         yield made
+        made.end()
         deadline = time.monotonic() + SECONDS
         # A shim that was told to go is not gone yet when the command that told it is.
         while made.left() and time.monotonic() < deadline:
