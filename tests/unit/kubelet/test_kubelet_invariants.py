@@ -1,9 +1,4 @@
-"""Whatever pods there are and whatever happens to them: what must hold all the same.
-
-Phases: https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-phase (a pod that has Succeeded or
-Failed never does anything else); init containers: "each init container must complete successfully before the next
-one starts".
-"""
+"""Whatever pods there are and whatever happens to them: what must hold all the same (tests.support.invariants)."""
 
 from __future__ import annotations
 
@@ -21,19 +16,11 @@ from msgspec import structs
 from podlite.api.pod import Pod
 from podlite.cri.errors import CRIError, ImageError, StartError
 from podlite.cri.types import ContainerState, PodSandboxState
-from podlite.kubelet.status_manager import PodChange
 from tests.support.clock import settle
 from tests.support.fake_runtime import Program
+from tests.support.invariants import Invariants
 from tests.support.kubelet import Bench, a_bench
 from tests.support.pods import UID, a_pod, container_policy, init, policy, sidecar
-
-PHASES = {
-    "": {"Pending", "Running", "Succeeded", "Failed"},
-    "Pending": {"Pending", "Running", "Succeeded", "Failed"},
-    "Running": {"Running", "Pending", "Succeeded", "Failed"},
-    "Succeeded": {"Succeeded"},
-    "Failed": {"Failed"},
-}
 
 programs = st.builds(
     Program,
@@ -72,41 +59,12 @@ actions = st.one_of(
 )
 
 
-class Invariants:
-    """Checks everything that is told of a pod, and everything the runtime is asked for."""
+class OnTheBench(Invariants):
+    """And everything that the runtime is asked for."""
 
     def __init__(self, pod: Pod, bench: Bench) -> None:
-        self.pod = pod
+        super().__init__(pod)
         self.bench = bench
-        self.phase = ""
-        self.version = 0
-        self.restarts: Counter[str] = Counter()
-
-    async def watch(self, changes: Any) -> None:
-        async for change in changes:
-            self.check(change)
-
-    def check(self, change: PodChange) -> None:
-        status = change.pod.status
-        assert status.phase in PHASES[self.phase], f"{self.phase} -> {status.phase}"
-        self.phase = status.phase
-        version = int(change.pod.metadata.resource_version)
-        assert version > self.version
-        self.version = version
-        conditions = {each.type: each.status for each in status.conditions}
-        assert len(conditions) == len(status.conditions)
-        if conditions.get("Ready") == "True":
-            assert conditions["ContainersReady"] == "True"
-            assert status.phase == "Running"
-        every = (*status.init_container_statuses, *status.container_statuses)
-        for each in every:
-            assert each.restart_count >= self.restarts[each.name]
-            self.restarts[each.name] = each.restart_count
-            states = (each.state.waiting, each.state.running, each.state.terminated)
-            assert sum(state is not None for state in states) == 1
-            assert not each.ready or each.state.running is not None or each in status.init_container_statuses
-        if status.phase in ("Succeeded", "Failed") and status.reason == "":
-            assert all(each.state.running is None for each in every)
 
     def check_runtime(self) -> None:
         running = Counter(self.bench.runtime.running())
@@ -162,7 +120,7 @@ async def act(bench: Bench, action: str, value: Any) -> None:
 async def live(pod: Pod, doing: dict[str, list[Program]], steps: list[tuple[str, Any]], directory: str) -> None:
     async with a_bench(directory, sync_error_back_off=1) as bench:
         bench.runtime.programs.update(doing)
-        invariants = Invariants(pod, bench)
+        invariants = OnTheBench(pod, bench)
         async with anyio.create_task_group() as tasks:
             changes = bench.kubelet.watch()
             tasks.start_soon(invariants.watch, changes)
