@@ -172,6 +172,7 @@ def kubelet_config(options: NodeOptions) -> KubeletConfig:
         log_dir=layout.log_dir,
         cgroup_root=layout.cgroup_root,
         keep_logs=options.keep_logs,
+        seccomp_profile_root=f"{layout.state_dir}/seccomp",
         pods_stay=options.adoptable,
         cpu_count=os.cpu_count() or 0,
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),

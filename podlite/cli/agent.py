@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="read manifests again this often, changed or not (20)",
     )
     options.add_network(parser)
+    options.add_kubelet(parser)
     options.add_logging(parser)
     options.add_directories(parser)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from podlite.cli.directories import DEFAULTS, variable
+from podlite.errors import UsageError
 
 if TYPE_CHECKING:
     from podlite.agent.node import NodeOptions
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 # The groups that these options are in: the documentation describes each of them once.
 DIRECTORIES, NETWORK, LOG = "directories", "network", "podlite's own log, on standard error"
-SHARED = (NETWORK, LOG, DIRECTORIES)
+KUBELET = "settings of the kubelet, by the names of its flags"
+SHARED = (NETWORK, KUBELET, LOG, DIRECTORIES)
 
 _HELP = {
     "run-dir": "runtime state",
@@ -76,6 +78,58 @@ def _add_network_details(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_kubelet(parser: argparse.ArgumentParser) -> None:
+    """What of a kubelet's configuration makes a difference to pods on one machine."""
+    group = parser.add_argument_group(KUBELET)
+    group.add_argument(
+        "--runtime-class",
+        metavar="NAME=HANDLER",
+        action="append",
+        default=[],
+        help="which runtime handler a pod's runtimeClassName stands for (podlite=podlite)",
+    )
+    group.add_argument(
+        "--allowed-unsafe-sysctls",
+        metavar="NAME,...",
+        default="",
+        help="sysctls that pods may set beside the safe ones; a * at the end stands for anything",
+    )
+    group.add_argument("--seccomp-default", action="store_true", help="RuntimeDefault for containers that say nothing")
+    group.add_argument("--pod-max-pids", type=int, metavar="N", default=-1, help="processes of one pod (no limit)")
+    group.add_argument(
+        "--cluster-dns", metavar="ADDRESS,...", default="", help="name servers of pods with dnsPolicy ClusterFirst"
+    )
+    group.add_argument(
+        "--cluster-domain", metavar="NAME", default="cluster.local", help="the end of their full names (cluster.local)"
+    )
+    group.add_argument(
+        "--resolv-conf", metavar="FILE", default="/etc/resolv.conf", help="of pods without one (/etc/resolv.conf)"
+    )
+
+
+def kubelet_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_kubelet` offers, as fields of KubeletConfig. Raises UsageError."""
+    handlers = {}
+    for word in arguments.runtime_class:
+        name, equals, handler = word.partition("=")
+        if not name or not equals:
+            raise UsageError(f"--runtime-class {word}: it has to be NAME=HANDLER")
+        handlers[name] = handler
+    return {
+        "runtime_handlers": {"podlite": "podlite", **handlers},
+        "allowed_unsafe_sysctls": tuple(_words(arguments.allowed_unsafe_sysctls)),
+        "seccomp_default": arguments.seccomp_default,
+        "pod_pids_limit": arguments.pod_max_pids,
+        "cluster_dns": tuple(_words(arguments.cluster_dns)),
+        "cluster_domain": arguments.cluster_domain,
+        "resolv_conf": os.path.abspath(arguments.resolv_conf) if arguments.resolv_conf else "",
+    }
+
+
+def _words(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
 def add_logging(parser: argparse.ArgumentParser) -> None:
     """podlite's own log."""
     group = parser.add_argument_group(LOG)
@@ -119,6 +173,7 @@ def node_options(arguments: argparse.Namespace) -> NodeOptions:
         cni_conf_dir=arguments.cni_conf_dir,
         cni_bin_dirs=tuple(arguments.cni_bin_dir),
         firewall=arguments.firewall,
+        kubelet=kubelet_settings(arguments) if hasattr(arguments, "runtime_class") else {},
     )
 
 

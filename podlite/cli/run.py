@@ -80,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=f"a {kind} of a file, or of the files in a directory, each under its own name",
         )
     options.add_network(parser)
+    options.add_kubelet(parser)
     options.add_logging(parser)
     options.add_directories(parser)
 

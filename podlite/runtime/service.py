@@ -416,7 +416,10 @@ class Runtime:
             network.message = " ".join(problems)
         status = RuntimeStatus(
             conditions=[RuntimeCondition(type="RuntimeReady", status=True), network],
-            runtime_handlers=[RuntimeHandler(recursive_read_only_mounts=True)],
+            runtime_handlers=[
+                RuntimeHandler(name=name, recursive_read_only_mounts=True, user_namespaces=True)
+                for name in run.HANDLERS
+            ],
             supplemental_groups_policy=True,
         )
         if verbose:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 LOCK = "lock"
 SHM_SIZE = 64 << 20
+# The runtime handlers that there are: podlite's own is the default one, and has a name.
+HANDLERS = ("", "podlite")
 # ipc_namespaces(7): what a pod's ipc namespace has of its own.
 _IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.", "kernel/shm", "kernel/msg", "kernel/sem")
 
@@ -40,6 +42,10 @@ _IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.", "kernel/
 async def run_pod_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_handler: str) -> str:
     """See RuntimeService.run_pod_sandbox."""
     _check(config)
+    if runtime_handler not in HANDLERS:
+        raise InvalidArgumentError(
+            f'no runtime for "{runtime_handler}" is configured', hint=f"the only other one is {HANDLERS[-1]}"
+        )
     sandbox = await runtime.pool.claim(config, runtime_handler) if runtime.pool is not None else None
     if sandbox is None:
         sandbox = await make_sandbox(runtime, config, runtime_handler, stay=runtime.adoptable)

@@ -156,13 +156,22 @@ async def test_cluster_first(kubelet: Kubelet, short_tmp: str) -> None:
 
 async def test_runtime_classes_are_handlers(kubelet: Kubelet) -> None:
     """A RuntimeClass names the handler that RunPodSandbox is given."""
-    config = structs.replace(kubelet.config, runtime_handlers={"fast": "podlite-fast"})
+    config = structs.replace(kubelet.config, runtime_handlers={"fast": "podlite", "vm": "kata"})
     async with Kubelet(kubelet.runtime, kubelet.images, config) as other:
         [pod] = load("runtimeClassName: fast\ncontainers: [{c: c, command: [sleep, '1000']}]").pods
         uid = (await other.add_pod(pod)).metadata.uid
         await reached(other, uid, {"phase": "Running"})
         [sandbox] = await other.runtime.list_pod_sandbox()
-        assert sandbox.runtime_handler == "podlite-fast"
+        assert sandbox.runtime_handler == "podlite"
+        [pod] = load("runtimeClassName: vm\ncontainers: [{c: c}]", name="second").pods
+        other_uid = (await other.add_pod(pod)).metadata.uid
+        await told(
+            other,
+            other_uid,
+            ['Warning FailedCreatePodSandBox Failed to create pod sandbox: no runtime for "kata" is configured.*'],
+        )
+        await other.delete_pod(other_uid, 0)
+        await other.wait_removed(other_uid)
         await other.delete_pod(uid, 0)
         await other.wait_removed(uid)
 
