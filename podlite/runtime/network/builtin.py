@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 _GONE = frozenset({errno.ESRCH, errno.ENODEV, errno.ENOENT})
 # How many other indices are tried for a host end when somebody has the one it should get.
 _INDEX_ATTEMPTS = 8
+# A pod that is over sooner than this has nobody who wonders why it reaches nothing.
+LOOK_AFTER_SECONDS = 1.0
 
 
 class BuiltinRecord(msgspec.Struct, kw_only=True):
@@ -123,6 +125,7 @@ class BuiltinNetwork:
         self._looked_at_rules = integrate
         self._host: _Host | None = None
         self._opening = threading.Lock()
+        self._closing = threading.Event()
 
     # --- before -----------------------------------------------------------------------------
 
@@ -344,8 +347,9 @@ class BuiltinNetwork:
         return []
 
     def _warn_of_foreign_rules(self, host: _Host) -> None:
-        """Has somebody else's rules on the forward path looked at beside everything else, if there are any: nft(8)
-        takes tens of milliseconds to list them. What stops pods is logged, with the rule that would help."""
+        """Has somebody else's rules on the forward path looked at a little later, if there are any: nft(8) takes tens
+        of milliseconds to list them, which the first pod is not to share its processors with. What stops pods is
+        logged, with the rule that would help."""
         from podlite.linux.nftables import NF_INET_FORWARD, has_hook
 
         try:
@@ -356,6 +360,8 @@ class BuiltinNetwork:
             return  # no nftables, or none of our business
 
         def look() -> None:
+            if self._closing.wait(LOOK_AFTER_SECONDS):
+                return
             from podlite.runtime.network.foreign_rules import find_drops, read_ruleset
 
             try:
@@ -382,6 +388,7 @@ class BuiltinNetwork:
 
     def close(self) -> None:
         """See PodNetwork.close."""
+        self._closing.set()
         with self._opening:
             if self._host is not None:
                 self._host.close()
