@@ -61,7 +61,8 @@ def _grpcio() -> ModuleType:
         import grpc  # type: ignore[import-not-found, import-untyped, unused-ignore]
         import grpc.aio  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError:
-        raise ProbeError("a grpc probe needs the Python package grpcio, which is not installed here") from None
+        text = "a grpc probe needs the Python package grpcio, which is not installed here: pip install 'podlite[cri]'"
+        raise ProbeError(text) from None
     module: ModuleType = grpc
     return module
 
