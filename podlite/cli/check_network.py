@@ -17,8 +17,10 @@ from podlite.runtime.network import reach
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from podlite.library import Sandbox
+    from podlite.runtime.network.interface import NetworkRecord
     from podlite.runtime.service import Runtime
 
 PORT = 80
@@ -110,16 +112,39 @@ def _mtu(netns: int) -> int:
 
 
 def _diagnose(runtime: Runtime) -> list[str]:
+    """What the network has to say of itself, and CNI's plugins (CHECK) of the pods that are there."""
     from podlite.runtime.network.builtin import BuiltinNetwork
+    from podlite.runtime.network.cni.network import CNINetwork
 
     network = runtime.networks.default
     try:
         found = network.check()
         if isinstance(network, BuiltinNetwork):
             found += network.diagnose()
+        if isinstance(network, CNINetwork):
+            own = set(runtime.store.sandboxes)
+            for pod, sandbox_id, record in _records(runtime.layout.pods_dir):
+                if sandbox_id not in own:
+                    found += [f"Pod {pod}: {problem}" for problem in network.check_pod_network(record)]
         return found
     except (PodliteError, OSError) as error:
         return [explain(error)]
+
+
+def _records(pods_dir: str) -> Iterator[tuple[str, str, NetworkRecord]]:
+    """(pod, sandbox id, record) of what CNI has made for the pods of this boot, whoever runs them."""
+    from podlite.runtime.journal import FILE, load
+
+    for name in os.listdir(pods_dir):
+        try:
+            header = (load(f"{pods_dir}/{name}/{FILE}") or [{}])[0]
+        except (OSError, ValueError):
+            continue
+        record: NetworkRecord = header.get("network") or {}
+        record = record.get("additional", record)
+        if record.get("network") == "cni":
+            metadata = header["config"]["metadata"]
+            yield f"{metadata['namespace']}/{metadata['name']}", header["sandbox"], record
 
 
 def _draw(trials: list[reach.Trial], problems: list[str]) -> None:

@@ -34,11 +34,12 @@ class NamespaceThreads:
         self._threads: list[threading.Thread] = []
         self._closed = False
 
-    async def run(self, job: Job[T]) -> T:
+    async def run(self, job: Job[T], *, interrupt: Callable[[], None] | None = None) -> T:
         """Runs `job(own_netns)` on one of the threads and returns its result.
 
         A job that has been handed over is always waited for, cancelled or not: half a namespace is nobody's.
-        The cancellation is delivered afterwards, at the caller's next checkpoint.
+        The cancellation is delivered afterwards, at the caller's next checkpoint. With `interrupt`, which is called
+        at once when the caller is cancelled and is to make the job fail soon, it is raised when the job has ended.
         """
         if self._closed:
             raise RuntimeError("the namespace threads have been closed")
@@ -47,6 +48,15 @@ class NamespaceThreads:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._jobs.put((job, loop, future))
+        if interrupt is not None:
+            try:
+                await asyncio.wait((future,))
+            except asyncio.CancelledError:
+                interrupt()
+                with CancelScope(shield=True):
+                    await asyncio.wait((future,))
+                future.exception()  # looked at: the cancellation is what the caller hears of
+                raise
         with CancelScope(shield=True):
             await asyncio.wait((future,))
         return future.result()

@@ -70,7 +70,12 @@ class PodNetworkStatus(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class PodNetwork(Protocol):
-    """setupPodNetwork and its opposite. Implementations may be used from several threads at a time."""
+    """setupPodNetwork and its opposite. Implementations may be used from several threads at a time.
+
+    One whose set-up may wait long has a function more, `interrupt(sandbox_id)`: called from any thread when the
+    sandbox is not wanted any more, it returns at once and makes the set-up of that sandbox, which runs or is about to,
+    fail soon.
+    """
 
     name: str
 

@@ -164,6 +164,10 @@ class MultiNetwork:
             raise
         return PodNetworkStatus(ips=status.ips, interfaces=[*status.interfaces, *added.interfaces])
 
+    def interrupt(self, sandbox_id: str) -> None:
+        """See PodNetwork."""
+        self._networks.cni().interrupt(sandbox_id)
+
     def teardown_pod_network(self, record: NetworkRecord) -> None:
         """See PodNetwork.teardown_pod_network."""
         failures: list[CRIError] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -160,8 +161,11 @@ async def _make(
 
     async def namespaces_and_network() -> None:
         nonlocal status
+        # Some networks wait for others' programs, and can be told not to.
+        interrupt = getattr(network, "interrupt", None)
         status = await runtime.threads.run(
-            lambda own_netns: _on_thread(sandbox, network, fork, holder, own_netns, header)
+            lambda own_netns: _on_thread(sandbox, network, fork, holder, own_netns, header),
+            interrupt=None if interrupt is None else partial(interrupt, sandbox.id),
         )
 
     try:

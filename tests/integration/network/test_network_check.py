@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import os
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 from cni_networks import PLUGINS, PORTMAP, bridge, needs_plugins, write_network
-from network_hosts import Host, sh
+from network_hosts import Host, sh, wait_for
+
+# The first process of a pid namespace has no default for SIGTERM.
+LOITER = ["sh", "-c", "trap exit TERM; sleep 1000 & wait"]
 
 ALL_WANTED = {
     "pod → pod": True,
@@ -94,3 +99,26 @@ def test_it_can_be_read(host: Host) -> None:
     assert "pod → pod                                    yes        yes        yes        yes" in lines
     assert lines[-1] == "All 42 are as they should be."
     assert done.returncode == 0
+
+
+@needs_plugins
+def test_cni_says_what_has_changed_about_pods_that_are_there(host: Host) -> None:
+    """CHECK, for a pod of somebody else's."""
+    words = [f"--cni-conf-dir={write_network(host.run_dir, bridge(host.run_dir), PORTMAP)}", f"--cni-bin-dir={PLUGINS}"]
+    directories = [f"--{name}-dir={host.run_dir}/{name}" for name in ("run", "state", "log", "netns")]
+    command = [sys.executable, "-m", "podlite", "run", "--network=cni", *words, *directories]
+    pod = subprocess.Popen([*command, "--image", "podlite.local/host:1", "--name", "web", "--", *LOITER])
+    try:
+        pins = f"{host.run_dir}/netns"
+        wait_for(lambda: bool(glob.glob(f"{host.run_dir}/state/cni/results/*")), "ADD")
+        (pin,) = os.listdir(pins)
+        wait_for(lambda: "inet 10.88" in sh(f"nsenter --net={pins}/{pin} ip address"), "the pod's address")
+        assert check(host, "--network", "cni", *words)[1]["problems"] == []
+        sh(f"nsenter --net={pins}/{pin} ip address flush dev eth0")
+        [problem] = check(host, "--network", "cni", *words)[1]["problems"]
+        assert problem.startswith(
+            f"Pod default/web: CHECK by the CNI plugin {PLUGINS}/bridge, network testnet, failed:"
+        )
+    finally:
+        pod.terminate()
+        pod.wait()

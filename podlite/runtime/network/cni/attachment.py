@@ -37,12 +37,13 @@ class Plugins:
         self._cache = cache
         self._seconds = seconds
 
-    def add(self, attachment: Attachment) -> Result:
-        """Raises PluginError for the first plugin that fails; what those before it made is for `delete`."""
+    def add(self, attachment: Attachment, stop: int = -1) -> Result:
+        """Raises PluginError for the first plugin that fails; what those before it made is for `delete`. The plugin
+        that runs is ended, which is a failure, when the descriptor `stop` becomes readable."""
         result: Result | None = None
         for number, plugin in enumerate(attachment.plugins, 1):
             self._cache.store(attachment, started=number, result=result)
-            result = read_result(self._run("ADD", attachment, plugin, result), plugin, attachment)
+            result = read_result(self._run("ADD", attachment, plugin, result, stop=stop), plugin, attachment)
         self._cache.store(attachment, started=len(attachment.plugins), result=result)
         return result or {}
 
@@ -115,7 +116,14 @@ class Plugins:
         return problems
 
     def _run(
-        self, command: str, attachment: Attachment, plugin: Plugin, previous: Result | None, *, netns: str | None = None
+        self,
+        command: str,
+        attachment: Attachment,
+        plugin: Plugin,
+        previous: Result | None,
+        *,
+        netns: str | None = None,
+        stop: int = -1,
     ) -> bytes:
         environ = environment(
             os.environ,
@@ -141,6 +149,7 @@ class Plugins:
             network=attachment.network,
             sandbox_id=attachment.container_id,
             seconds=self._seconds,
+            stop=stop,
         )
 
     def _run_for_network(

@@ -67,16 +67,18 @@ def invoke(
     network: str = "",
     sandbox_id: str = "",
     seconds: float = SECONDS,
+    stop: int = -1,
 ) -> bytes:
     """Runs a plugin for one operation (CNI_COMMAND in `environ`) and returns what it printed.
 
-    Raises PluginError, with the plugin's own words, if it could not be run, failed, or took longer than `seconds`.
+    Raises PluginError, with the plugin's own words, if it could not be run, failed, took longer than `seconds`, or was
+    ended because the descriptor `stop` became readable.
     """
     path = find_plugin(kind, directories)
     command = environ["CNI_COMMAND"]
     with step("network.plugin", sandbox_id=sandbox_id, plugin=kind, command=command):
         try:
-            output = run(path, environ, msgspec.json.encode(configuration), seconds)
+            output = run(path, environ, msgspec.json.encode(configuration), seconds, stop)
         except OSError as error:
             raise PluginError(f"The CNI plugin {path} cannot be run: {explain(error)}.") from error
     if output.code == 0 and not output.ended:
@@ -84,8 +86,8 @@ def invoke(
     raise failure(f"{command} by the CNI plugin {path}" + (f", network {network}," if network else ""), output)
 
 
-def run(path: str, environ: Mapping[str, str], data: bytes, seconds: float) -> Output:
-    """Runs a program to its end, or for that long. Raises OSError if it cannot be started."""
+def run(path: str, environ: Mapping[str, str], data: bytes, seconds: float, stop: int = -1) -> Output:
+    """Runs a program to its end, for that long, or until `stop` is readable. Raises OSError if it cannot be started."""
     import subprocess
 
     deadline = time.monotonic() + seconds
@@ -107,7 +109,7 @@ def run(path: str, environ: Mapping[str, str], data: bytes, seconds: float) -> O
                 raise
             time.sleep(0.05)
     try:
-        return _converse(process, data, deadline, seconds)
+        return _converse(process, data, deadline, seconds, stop)
     finally:
         if process.returncode is None:
             _end_session(process)
@@ -142,7 +144,7 @@ def failure(what: str, output: Output) -> PluginError:
     return PluginError(f"{what} failed: {'; '.join(words) or how}{number}.", code=code, stderr=stderr, hint=hint)
 
 
-def _converse(process: subprocess.Popen[bytes], data: bytes, deadline: float, seconds: float) -> Output:
+def _converse(process: subprocess.Popen[bytes], data: bytes, deadline: float, seconds: float, stop: int) -> Output:
     """Writes, reads and waits, all at once, until the process has ended; its children's hold on the pipes is not
     waited for."""
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
@@ -153,6 +155,8 @@ def _converse(process: subprocess.Popen[bytes], data: bytes, deadline: float, se
         os.set_blocking(fd, False)
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
+    if stop >= 0:
+        poll.register(stop, select.POLLIN)
     poll.register(stdin, select.POLLOUT)
     for fd in outputs:
         poll.register(fd, select.POLLIN)
@@ -168,6 +172,8 @@ def _converse(process: subprocess.Popen[bytes], data: bytes, deadline: float, se
             for fd, _ in poll.poll(left * 1000):
                 if fd == pidfd:
                     exited = True
+                elif fd == stop:
+                    ended = "was ended: the pod is not wanted any more"
                 elif fd == stdin:
                     rest = _write(process, rest)
                     if process.stdin.closed:

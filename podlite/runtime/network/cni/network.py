@@ -9,6 +9,8 @@ teardown   DEL for each attachment, the last one first, from the plan and what i
 from __future__ import annotations
 
 import os
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,7 +35,7 @@ from podlite.runtime.network.shared import TimedLock
 from podlite.steps import step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from podlite.linux.netlink import NetlinkSocket
     from podlite.runtime.network.cni.request import Result
@@ -84,6 +86,9 @@ class CNINetwork:
         self._host_ports = HostPorts(directory, self._netfilter)
         self._lock_path = f"{run_dir}/locks/network"
         self._looked_back = False
+        # Set-ups that run, by sandbox: an eventfd that ends them. -1: interrupted before it began.
+        self._running: dict[str, int] = {}
+        self._running_lock = threading.Lock()
 
     # --- before -----------------------------------------------------------------------------
 
@@ -187,10 +192,32 @@ class CNINetwork:
                 if opened is not None:
                     opened.close()
             interfaces: list[PodInterface] = []
-            with self._cache.lock():
+            with self._interruptible(plan.sandbox_id) as stop, self._cache.lock():
                 for attachment in plan.attachments:
-                    interfaces += pod_interfaces(self._plugins.add(attachment), attachment)
+                    interfaces += pod_interfaces(self._plugins.add(attachment, stop), attachment)
         return PodNetworkStatus(ips=_primary_ips(interfaces), interfaces=interfaces)
+
+    def interrupt(self, sandbox_id: str) -> None:
+        """See PodNetwork: the plugin that runs for the sandbox's set-up is killed."""
+        with self._running_lock:
+            fd = self._running.setdefault(sandbox_id, -1)
+            if fd >= 0:
+                os.eventfd_write(fd, 1)
+
+    @contextmanager
+    def _interruptible(self, sandbox_id: str) -> Iterator[int]:
+        """A descriptor that becomes readable when the sandbox is not wanted any more."""
+        fd = os.eventfd(0, os.EFD_CLOEXEC)
+        with self._running_lock:
+            if sandbox_id in self._running:
+                os.eventfd_write(fd, 1)
+            self._running[sandbox_id] = fd
+        try:
+            yield fd
+        finally:
+            with self._running_lock:
+                del self._running[sandbox_id]
+                os.close(fd)
 
     # --- teardown ---------------------------------------------------------------------------
 
@@ -208,6 +235,8 @@ class CNINetwork:
     def _tear_down(self, plan: CNIRecord) -> list[str]:
         """Each attachment is tried, whatever becomes of the others. The host ports go last: plugins publish them."""
         failures = []
+        with self._running_lock:
+            self._running.pop(plan.sandbox_id, None)  # interrupted, and never begun
         cache = Cache(plan.cache)
         plugins = Plugins([], cache, self._seconds)
         with cache.lock():
