@@ -133,10 +133,11 @@ class Run:
             async for event in events:
                 if event.type == NORMAL or event.involved_object.kind != "Pod":
                     continue
-                self._printer.show_event(event)
                 if hopeless_event(event) and not self._arguments.keep_trying and self._outcome is None:
                     name = f"{event.involved_object.namespace}/{event.involved_object.name}"
                     self._end(Verdict(CANNOT_RUN, f"pod {name}: {event.reason}: {event.message}"))
+                else:
+                    self._printer.show_event(event)
 
     async def _wait_over(self, uid: str) -> None:
         """A pod whose phase is final still has to be stopped; then it is over."""

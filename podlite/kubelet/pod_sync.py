@@ -14,9 +14,10 @@ import anyio
 from anyio import to_thread
 
 from podlite.cri.errors import CRIError, NotFoundError
+from podlite.errors import explain
 from podlite.kubelet import events, labels
 from podlite.kubelet.actions import PodActions, compute_pod_actions
-from podlite.kubelet.container_start import SandboxContext
+from podlite.kubelet.container_start import CREATE_CONTAINER_ERROR, SandboxContext
 from podlite.kubelet.gotime import NANOSECONDS, rfc3339
 from podlite.kubelet.phase import TERMINAL
 from podlite.kubelet.pod_status import dead_beyond_kept, sandbox_ips, with_sandbox
@@ -215,6 +216,10 @@ class PodSyncer:
             return [error]
         except CRIError as error:
             return [KubeletError(str(error))]
+        except OSError as error:
+            text = f"Error syncing pod, skipping: {explain(error)}"
+            self._recorder.pod_event(pod, events.WARNING, events.FAILED_SYNC, text)
+            return [KubeletError(explain(error))]
         return await self._start_containers(record, plan, runtime, context)
 
     async def _start_containers(
@@ -243,9 +248,15 @@ class PodSyncer:
     ) -> bool:
         try:
             await self._starter.start(record.pod, container, runtime, context)
-        except KubeletError as error:
-            record.waiting[container.name] = Waiting(error.reason, str(error))
-            failures.append(error)
+        except (KubeletError, OSError) as error:
+            # An OSError is the machine's: a full disk, too many files. The container's status says it.
+            failure = (
+                error
+                if isinstance(error, KubeletError)
+                else KubeletError(explain(error), reason=CREATE_CONTAINER_ERROR)
+            )
+            record.waiting[container.name] = Waiting(failure.reason, str(failure))
+            failures.append(failure)
             return False
         record.waiting.pop(container.name, None)
         return True

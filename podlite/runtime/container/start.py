@@ -11,6 +11,7 @@ from anyio import to_thread
 from podlite import log, steps
 from podlite.cri.errors import CRIError, FailedPreconditionError, InvalidArgumentError, StartError
 from podlite.cri.types import NamespaceMode, ProfileType, SecurityProfile
+from podlite.errors import explain
 from podlite.linux import capabilities, mounts
 from podlite.linux.syscalls import MOUNT_ATTR_NODEV
 from podlite.runtime.container import mounts as mount_plan
@@ -79,11 +80,15 @@ async def _start(runtime: Runtime, container_id: str, stdio: dict[str, int]) -> 
             finally:
                 _close(fds)
     except Exception as error:
+        failure = error
+        if isinstance(error, OSError):
+            name = container.config.metadata.name
+            failure = StartError(f"the start of container {name} did not work: {explain(error)}")
         await to_thread.run_sync(
-            _record, runtime, container, {"failed": container.id, "message": str(error), "at": time.time_ns()}
+            _record, runtime, container, {"failed": container.id, "message": str(failure), "at": time.time_ns()}
         )
-        _failed(runtime, container, error)
-        raise
+        _failed(runtime, container, failure)
+        raise failure from (error if failure is not error else None)
     except BaseException:
         # Cancelled: it may have started. What started is ended, and the container is then like any other.
         await runtime.kill_cancelled_start(container)

@@ -110,3 +110,19 @@ def test_the_network_cannot_be_set_up(podlite: Podlite) -> None:
     assert done.status == 125, done
     assert "10.97.3.0/24" in done.err.splitlines()[-1]
     assert "10.97.0.0/16" in done.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["sandbox.record", "netns.create", "network.setup", "shim.fork", "shim.setup", "container.create"]
+    + ["container.cgroup", "container.mounts", "container.start", "container.fork", "container.rootfs"],
+)
+def test_a_full_disk_at_any_step_is_told(podlite: Podlite, step: str) -> None:
+    """Whatever the machine refuses, wherever: a sentence, the pod's phase, an exit status, and nothing left."""
+    words = ["run", "-o", "json", podlite.manifest(pod("echo ran"))]
+    done = podlite(*words, env={"PODLITE_FAULTS": f"{step}=error(ENOSPC)"})
+    assert done.status == 125, done
+    assert "No space left on device" in done.err.strip().splitlines()[-1]
+    assert "Traceback" not in done.err
+    assert "Errno" not in done.err
+    assert done.json["status"]["phase"] == "Failed"
