@@ -114,8 +114,10 @@ def test_the_network_cannot_be_set_up(podlite: Podlite) -> None:
 
 @pytest.mark.parametrize(
     "step",
-    ["sandbox.record", "netns.create", "network.setup", "shim.fork", "shim.setup", "container.create"]
-    + ["container.cgroup", "container.mounts", "container.start", "container.fork", "container.rootfs"],
+    [
+        *("sandbox.record", "netns.create", "network.setup", "shim.fork", "shim.setup", "container.create"),
+        *("container.cgroup", "container.mounts", "container.start", "container.fork", "container.rootfs"),
+    ],
 )
 def test_a_full_disk_at_any_step_is_told(podlite: Podlite, step: str) -> None:
     """Whatever the machine refuses, wherever: a sentence, the pod's phase, an exit status, and nothing left."""
