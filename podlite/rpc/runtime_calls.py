@@ -201,6 +201,7 @@ class RuntimeCalls:
 
     async def get_container_events(self, request: Any) -> AsyncIterator[Any]:
         async with self._runtime.get_container_events() as events:
+            yield None  # subscribed: no event after this is missed
             async for event in events:
                 yield to_wire(event)
 

@@ -71,17 +71,17 @@ async def serve(
     listened on.
     """
     path = socket_path(listen)
+    await to_thread.run_sync(_prepare_socket, path)
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+    _bind(server, path)
     async with anyio.create_task_group() as tasks:
         calls = _Calls(tasks)
-        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         server.add_generic_rpc_handlers(
             (
                 calls.handlers("RuntimeService", RuntimeCalls(runtime, streaming)),
                 calls.handlers("ImageService", ImageCalls(images)),
             )
         )
-        await to_thread.run_sync(_prepare_socket, path)
-        _bind(server, path)
         await server.start()
         try:
             yield path
@@ -194,7 +194,11 @@ class _Calls:
                 self._streams.add(scope)
                 try:
                     async for response in call(request):
-                        await context.write(response)
+                        if response is None:
+                            # It has begun, though there is nothing to say yet: the headers tell the client.
+                            await context.send_initial_metadata(())
+                        else:
+                            await context.write(response)
                 except Exception as error:
                     await _abort(name, context, error)
                 finally:

@@ -7,12 +7,10 @@ k8s.io/cri-streaming and k8s.io/client-go/tools/remotecommand for the channels' 
 from __future__ import annotations
 
 import json
-import math
 from abc import ABC, abstractmethod
 from typing import Any
 
 import anyio
-from anyio import create_memory_object_stream
 
 from podlite.rpc.streaming.inbox import Inbox
 from podlite.rpc.streaming.spdy import SpdyConnection, SpdyStream
@@ -37,7 +35,8 @@ class Channels(ABC):
 
     def __init__(self) -> None:
         self.stdin = Inbox()
-        self._sizes, self.sizes = create_memory_object_stream[tuple[int, int]](math.inf)
+        self._size: tuple[int, int] | None = None
+        self._resized = anyio.Event()
 
     @abstractmethod
     async def receive(self) -> None: ...
@@ -62,7 +61,16 @@ class Channels(ABC):
         except (ValueError, KeyError, TypeError):
             return
         if 0 < width < 65536 and 0 < height < 65536:
-            self._sizes.send_nowait((width, height))
+            self._size = (width, height)
+            self._resized.set()
+
+    async def next_size(self) -> tuple[int, int]:
+        """The terminal's newest size, once it has changed."""
+        while self._size is None:
+            await self._resized.wait()
+            self._resized = anyio.Event()
+        size, self._size = self._size, None
+        return size
 
 
 class WebSocketChannels(Channels):

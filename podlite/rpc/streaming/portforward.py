@@ -151,4 +151,7 @@ async def _both_ways(receive: ByteReceiveStream, send: SpdyStream | _Sender, ins
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             tasks.cancel_scope.cancel()
             return
-        # The pod has closed. Most clients close too; one that goes on sending gets a reset from the pod.
+        if not isinstance(send, SpdyStream):
+            # Neither side could say that its half has ended.
+            tasks.cancel_scope.cancel()
+        # Over SPDY most clients close now too; one that goes on sending gets a reset from the pod.

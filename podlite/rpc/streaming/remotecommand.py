@@ -82,7 +82,8 @@ async def _input(channels: Channels, process: ExecStream) -> None:
 
 
 async def _sizes(channels: Channels, process: ExecStream) -> None:
-    async for width, height in channels.sizes:
+    while True:
+        width, height = await channels.next_size()
         try:
             await process.resize(width, height)
         except CRIError:
