@@ -94,6 +94,14 @@ OUTCOMES = {
             "the volume belongs to group 2000",
         ]
     ),
+    "users.yaml": Outcome(
+        [
+            r"I am root, and on the machine that is user [1-9]\d{4,}",
+            "the file belongs to root",
+            "my network is mine",
+            "and the kernel is not",
+        ]
+    ),
 }
 
 
