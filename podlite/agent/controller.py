@@ -185,7 +185,8 @@ class PodController:
         self._told.discard((origin, meta.uid))
         try:
             await self._kubelet.add_pod(pod)
-        except (PodliteError, OSError) as error:
+        except Exception as error:
+            # Whatever is wrong with one pod, the others shall not suffer.
             log.error("a pod cannot be added", pod=pod_name(pod), origin=origin, why=explain(error))
 
     def _take_objects(self, objects: list[Object]) -> None:

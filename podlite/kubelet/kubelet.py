@@ -161,7 +161,7 @@ class Kubelet:
             clock=clock,
             config=config,
         )
-        self._workers = PodWorkers(self._tasks, syncer, self._statuses, clock, config)
+        self._workers = PodWorkers(self._tasks, syncer, self._statuses, clock, config, report=self.recorder.pod_event)
         self.objects.watch(self._object_changed)
         self._tasks.start_soon(self._keep_house)
 

@@ -15,6 +15,7 @@ import anyio
 from podlite import log
 from podlite.errors import PodliteError, explain
 from podlite.kubelet import labels
+from podlite.kubelet.events import FAILED_SYNC, WARNING
 from podlite.kubelet.gotime import NANOSECONDS
 from podlite.kubelet.pod_record import PodRecord, effective_grace_period
 from podlite.kubelet.status import active_deadline
@@ -54,13 +55,17 @@ class PodWorkers:
         clock: Clock,
         config: KubeletConfig,
         jitter: Callable[[], float] = jitter,
+        *,
+        report: Callable[[Pod, str, str, str], None] = lambda pod, kind, reason, message: None,
     ) -> None:
+        """`report` records an event of a pod: its type, reason and message."""
         self._tasks = tasks
         self._syncer = syncer
         self._statuses = statuses
         self._clock = clock
         self._config = config
         self._jitter = jitter
+        self._report = report
         self._records: dict[str, PodRecord] = {}
 
     def __iter__(self) -> Iterator[PodRecord]:
@@ -132,7 +137,9 @@ class PodWorkers:
             except PodliteError as error:
                 self._retry(record, error)
             except Exception as error:  # a bug, or a full disk: the other pods go on
-                log.error("pod worker failed", pod=labels.pod_name(record.pod), why=explain(error), exc_info=True)
+                known = isinstance(error, OSError)
+                log.error("pod worker failed", pod=labels.pod_name(record.pod), why=explain(error), exc_info=not known)
+                self._report(record.pod, WARNING, FAILED_SYNC, f"error syncing pod: {explain(error)}")
                 self._retry(record, error)
             finally:
                 record.scope = None

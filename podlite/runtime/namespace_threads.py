@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from anyio import CancelScope
 
+from podlite.cri.errors import CRIError
 from podlite.linux.netns import THREAD_NETNS, PoisonedThreadError
 from podlite.linux.syscalls import set_name
 
@@ -81,7 +82,7 @@ class NamespaceThreads:
             self._threads = [self._start() if each is poisoned else each for each in self._threads]
         # Afterwards, so that the next job finds a thread.
         if not future.done():
-            future.set_exception(RuntimeError(str(error)))
+            future.set_exception(CRIError(str(error)))
 
     def _serve(self) -> None:
         set_name("podlite-netns")

@@ -131,6 +131,10 @@ class Spawner:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             return
+        except OSError:
+            # No such call, or no descriptor left: a thread waits instead.
+            await anyio.to_thread.run_sync(_wait_for, pid, abandon_on_cancel=True)
+            return
         try:
             # It exits as soon as it sees its channel closed.
             await anyio.wait_readable(pidfd)
@@ -140,6 +144,14 @@ class Spawner:
             pass
         finally:
             os.close(pidfd)
+
+
+def _wait_for(pid: int) -> None:
+    """Blocking."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # reaped by somebody else
 
 
 class ForkRequest:

@@ -86,7 +86,7 @@ class FaultCase:
     def _armed(self) -> None:
         machine = self.machine
         machine.drop(FULL, full_manifest())
-        machine.start(faults=f"{self.step}={KINDS[self.kind]}", wait=False)
+        self._start()
         self._while_alive(self._answers)
         if self._alive():
             self._create_job()
@@ -105,6 +105,9 @@ class FaultCase:
             machine.kill()
             raise AssertionError("the agent does not end when it is told to") from None
         machine.client.close()
+
+    def _start(self) -> None:
+        self.machine.start(faults=f"{self.step}={KINDS[self.kind]}", wait=False)
 
     def _alive(self) -> bool:
         return self.machine.process is not None and self.machine.process.poll() is None

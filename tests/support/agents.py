@@ -73,15 +73,17 @@ class Machine:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "podlite", *arguments]
 
-    def start(self, *arguments: str, faults: str = "", wait: bool = True) -> subprocess.Popen[bytes]:
-        """Starts an agent; returns when it answers."""
-        self._special = bool(arguments or faults)
+    def start(
+        self, *arguments: str, faults: str = "", wait: bool = True, wrapper: tuple[str, ...] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Starts an agent, by way of a `wrapper` if there is one; returns when it answers."""
+        self._special = bool(arguments or faults or wrapper)
         log = self.log.open("ab")
         command = self.command("agent", f"--manifest-dir={self.manifests}", f"--network={self._network}", *arguments)
         if self._impatient:
             command = [sys.executable, "-m", "tests.support.impatient_agent", str(self.manifests), self._network]
         self.process = subprocess.Popen(
-            command,
+            [*wrapper, *command],
             env=self.environment(faults),
             stdout=log,
             stderr=log,

@@ -5,31 +5,25 @@ Its directories come from the environment, as a command's.
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 
-import anyio
+from msgspec import structs
 
-from podlite import log, steps
-from podlite.agent.agent import AgentOptions, run_agent
-from podlite.agent.node import NodeOptions
-from podlite.cli.directories import directories
-from podlite.runtime.layout import Layout
+from podlite import steps
+from podlite.agent import node
+from podlite.cli.main import main
+from podlite.kubelet.types import KubeletConfig
 
 BACK_OFFS = {"sync_error_back_off": 0.2, "container_back_off": 0.2, "image_back_off": 0.2}
 
-
-def main() -> None:
-    manifests, network = sys.argv[1:3]
-    steps.inject_from_environment(os.environ)
-    log.configure(level="warning")
-    found = directories([], os.environ)
-    layout = Layout(**{name.replace("-", "_"): value for name, value in found.items()})
-    node = NodeOptions(layout=layout, network=network, namespace_threads=2, kubelet=BACK_OFFS)
-    gc.disable()
-    anyio.run(run_agent, AgentOptions(node=node, manifest_dirs=(manifests,), check_seconds=0.5))
-
-
 if __name__ == "__main__":
-    main()
+    steps.inject_from_environment(os.environ)
+    patient = node.kubelet_config
+
+    def impatient(options: node.NodeOptions) -> KubeletConfig:
+        return structs.replace(patient(options), **BACK_OFFS)
+
+    node.kubelet_config = impatient
+    arguments = ["--check-frequency=0.5", f"--manifest-dir={sys.argv[1]}", f"--network={sys.argv[2]}"]
+    sys.exit(main(["agent", *arguments]))

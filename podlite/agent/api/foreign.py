@@ -52,9 +52,9 @@ class ForeignPods:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Until it is cancelled. Reports as started once everything that is there is known."""
-        fd = inotify.init()
-        started = False
+        fd, started = -1, False
         try:
+            fd = inotify.init()
             await to_thread.run_sync(_make_directory, self._pods_dir)
             top = inotify.add_watch(fd, self._pods_dir, _COMING)
             await self._look_at_all(fd)
@@ -80,8 +80,9 @@ class ForeignPods:
                 task_status.started()
             await anyio.sleep_forever()
         finally:
-            anyio.notify_closing(fd)
-            os.close(fd)
+            if fd >= 0:
+                anyio.notify_closing(fd)
+                os.close(fd)
 
     async def _look_at_all(self, fd: int) -> None:
         names = await to_thread.run_sync(os.listdir, self._pods_dir)

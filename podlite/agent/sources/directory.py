@@ -90,27 +90,42 @@ class DirectorySource:
         self._reload.set()
 
     async def run(self) -> None:
-        """Follows the directory until it is cancelled."""
-        fd = inotify.init()
+        """Follows the directory until it is cancelled. What goes wrong in one look is logged, and looked at again."""
+        fd = self._init()
         try:
             watched = False
             while True:
                 if not watched:
                     watched = self._watch(fd)
-                if await self.read():
-                    await self._changed()
+                try:
+                    if await self.read():
+                        await self._changed()
+                except Exception as error:
+                    log.error("manifests cannot be read", directory=self.directory, why=explain(error), exc_info=True)
                 self._reload = anyio.Event()
                 with anyio.move_on_after(self._check_seconds):
                     await self._wait(fd)
-                for event in inotify.read_events(fd):
+                for event in inotify.read_events(fd) if fd >= 0 else ():
                     if event.mask & (inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF | inotify.IN_IGNORED):
                         watched = False
         finally:
-            anyio.notify_closing(fd)
-            os.close(fd)
+            if fd >= 0:
+                anyio.notify_closing(fd)
+                os.close(fd)
+
+    def _init(self) -> int:
+        """-1 where there are no inotify instances left: then changes are seen with the next look."""
+        try:
+            return inotify.init()
+        except OSError as error:
+            log.warning("changes of manifests are seen only by looking", directory=self.directory, why=explain(error))
+            return -1
 
     async def _wait(self, fd: int) -> None:
         """Returns when there is news of the directory, or `reload` was called."""
+        if fd < 0:
+            await self._reload.wait()
+            return
         async with anyio.create_task_group() as tasks:
 
             async def reload() -> None:
@@ -122,6 +137,8 @@ class DirectorySource:
             tasks.cancel_scope.cancel()
 
     def _watch(self, fd: int) -> bool:
+        if fd < 0:
+            return True
         try:
             inotify.add_watch(fd, self.directory, _CHANGES)
             return True

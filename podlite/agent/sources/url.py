@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
+from podlite import log
 from podlite.agent.sources.manifests import ManifestSource
 from podlite.agent.sources.static_pods import HTTP
-from podlite.errors import UsageError
+from podlite.errors import UsageError, explain
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,8 +75,11 @@ class UrlSource:
     async def run(self) -> None:
         """Follows the URL until it is cancelled."""
         while True:
-            if await self.read():
-                await self._changed()
+            try:
+                if await self.read():
+                    await self._changed()
+            except Exception as error:
+                log.error("a manifest cannot be taken in", url=self.url, why=explain(error), exc_info=True)
             self._reload = anyio.Event()
             with anyio.move_on_after(self._check_seconds):
                 await self._reload.wait()

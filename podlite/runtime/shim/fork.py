@@ -113,8 +113,8 @@ class Forker:
                     pid, pidfd = fork_into(directory, CLONE_NEWPID if pid_namespace == NEW_PID_NAMESPACE else 0)
                     return pid, pidfd
                 except OSError as error:
-                    # No clone3 (a container's seccomp filter), or CLONE_INTO_CGROUP (before Linux 5.7).
-                    if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.E2BIG):
+                    # No clone3 (a seccomp filter says ENOSYS or EPERM), or CLONE_INTO_CGROUP (before Linux 5.7).
+                    if error.errno not in (errno.ENOSYS, errno.EINVAL, errno.E2BIG, errno.EPERM):
                         raise
                     self._cgroup_births = False
                 finally:

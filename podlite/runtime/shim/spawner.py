@@ -113,8 +113,8 @@ def _fork_shim(channel: socket.socket, message: Message, fds: list[int], scratch
     answer = {"m": "forked", "id": message["id"], "pid": pid, "start": start, "end": time.monotonic_ns()}
     try:
         pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        # It is dead and reaped already; its own channel tells its story.
+    except OSError:
+        # It is dead and reaped already, or there is no descriptor to be had; its own channel tells its story.
         protocol.send(channel, answer)
         return
     try:

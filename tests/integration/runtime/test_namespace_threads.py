@@ -9,6 +9,7 @@ import time
 import anyio
 import pytest
 
+from podlite.cri.errors import CRIError
 from podlite.linux.netns import THREAD_NETNS, PoisonedThreadError
 from podlite.linux.syscalls import CLONE_NEWNET, unshare
 from podlite.runtime.namespace_threads import NamespaceThreads
@@ -32,7 +33,7 @@ async def test_a_poisoned_thread_is_retired_and_replaced() -> None:
         first, at = await threads.run(where)
         assert at == home
         for _ in range(3):
-            with pytest.raises(RuntimeError, match="could not leave another network namespace"):
+            with pytest.raises(CRIError, match="could not leave another network namespace"):
                 await threads.run(lost)
             second, at = await threads.run(where)
             assert (second != first, at) == (True, home)
@@ -52,7 +53,7 @@ async def test_a_poisoned_thread_takes_no_other_job_with_it() -> None:
         raise PoisonedThreadError("lost")
 
     async def lose() -> None:
-        with pytest.raises(RuntimeError, match="lost"):
+        with pytest.raises(CRIError, match="lost"):
             await threads.run(lost)
 
     async def look() -> None:
