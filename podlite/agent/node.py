@@ -38,7 +38,8 @@ class NodeOptions(msgspec.Struct, kw_only=True):
 
     `network` is the network of pods that ask for none by annotation; `firewall` is `leave` or `integrate`. `many`
     is for programs that run a great many pods. With `pods_survive` leaving does not end the pods; with `adoptable`
-    they run on whatever becomes of the program, and the next one with the same directories adopts them.
+    they run on whatever becomes of the program, and the next one with the same directories adopts them. `kubelet` are
+    settings of KubeletConfig that do not follow from the rest.
     """
 
     layout: Layout = Layout()
@@ -52,6 +53,7 @@ class NodeOptions(msgspec.Struct, kw_only=True):
     pods_survive: bool = False
     adoptable: bool = False
     keep_logs: bool = False
+    kubelet: dict[str, Any] = {}
 
 
 class Node:
@@ -175,4 +177,5 @@ def kubelet_config(options: NodeOptions) -> KubeletConfig:
         cpu_count=os.cpu_count() or 0,
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         docker_configs=default_config_paths(os.environ, os.geteuid()),
+        **options.kubelet,
     )
