@@ -5,12 +5,11 @@ Sources: docker CLI cli/config/configfile; pkg/credentialprovider/config.go, Kub
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 
 import msgspec
 
+from podlite.cri.auth import decode_auth
 from podlite.cri.types import AuthConfig
 
 
@@ -64,22 +63,13 @@ def _auths(entries: Mapping[str, _Entry]) -> dict[str, AuthConfig]:
 def _auth_config(place: str, entry: _Entry) -> AuthConfig:
     username, password = entry.username, entry.password
     if entry.auth:
-        username, password = _decode_auth(place, entry.auth)
+        try:
+            username, password = decode_auth(entry.auth)
+        except ValueError as error:
+            raise BadConfig(f"the auth of {place} is not what it should be: {error}") from error
     return AuthConfig(
         username=username,
         password=password,
         identity_token=entry.identitytoken,
         registry_token=entry.registrytoken,
     )
-
-
-def _decode_auth(place: str, auth: str) -> tuple[str, str]:
-    bare = auth.strip().rstrip("=")
-    try:
-        text = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise BadConfig(f"the auth of {place} is not base64") from error
-    username, colon, password = text.partition(":")
-    if not colon:
-        raise BadConfig(f"unable to parse auth field of {place}, must be formatted as base64(username:password)")
-    return username, password.strip("\0")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podlite.cri.auth import decode_auth
 from podlite.cri.errors import ImageError
 from podlite.cri.types import AuthConfig
 from podlite.errors import UsageError
@@ -17,7 +18,6 @@ from podlite.runtime.image.registry.auth import (
     Challenge,
     Credentials,
     credentials_of,
-    decode_auth,
     parse_challenges,
 )
 from podlite.runtime.image.registry.client import RawManifest
@@ -95,8 +95,10 @@ def test_the_base64_form_of_credentials() -> None:
     assert decode_auth("dTpwOnc") == ("u", "p:w")
     assert decode_auth("dTpwAAA=") == ("u", "p")
     for wrong in ("", "%%%", "dQ==", "/////w=="):
-        with pytest.raises(RegistryFailure, match="not the base64 form"):
+        with pytest.raises(ValueError):
             decode_auth(wrong)
+        with pytest.raises(RegistryFailure, match="not the base64 form"):
+            credentials_of(AuthConfig(auth=wrong or "="), "r.io")
 
 
 def test_delays_double_between_half_and_all_of_what_is_due() -> None:

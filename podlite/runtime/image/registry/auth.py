@@ -6,13 +6,13 @@ Sources: RFC 7235 (challenges), RFC 7617 (Basic), distribution/distribution docs
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 import anyio
 import msgspec
 
+from podlite.cri.auth import decode_auth
 from podlite.runtime.image.registry.failure import RegistryFailure
 from podlite.runtime.image.registry.hosts import is_loopback, split_port
 
@@ -65,22 +65,12 @@ def credentials_of(auth: AuthConfig | None, registry: str) -> Credentials | None
             return None
     username, password = auth.username, auth.password
     if not username and auth.auth:
-        username, password = decode_auth(auth.auth)
+        try:
+            username, password = decode_auth(auth.auth)
+        except ValueError as error:
+            raise RegistryFailure("the credentials are not the base64 form of `name:password`") from error
     found = Credentials(username, password, auth.identity_token, auth.registry_token)
     return found if any(found) else None
-
-
-def decode_auth(text: str) -> tuple[str, str]:
-    """(user name, password) of `base64(name:password)`, padded or not. Raises RegistryFailure."""
-    try:
-        raw = base64.b64decode(text.strip().rstrip("=") + "=" * (-len(text.strip().rstrip("=")) % 4), validate=True)
-        name, colon, password = raw.decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        colon = ""
-    if not colon:
-        raise RegistryFailure("the credentials are not the base64 form of `name:password`")
-    # docker pads the password with zero bytes, and so does containerd take them off.
-    return name, password.strip("\0")
 
 
 def parse_challenges(headers: list[str]) -> list[Challenge]:
