@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import TypedDict, Unpack
 
 import anyio
 import msgspec
@@ -79,6 +80,18 @@ class Completed(msgspec.Struct, frozen=True):
     code: int
     stdout: bytes
     stderr: bytes
+
+
+class ProcessOptions(TypedDict, total=False):
+    """What `Sandbox.start` takes beside its command, and `Sandbox.run` too."""
+
+    image: str
+    env: Mapping[str, str] | None
+    cwd: str
+    user: int | None
+    mounts: Sequence[Mount]
+    privileged: bool
+    memory_limit: int
 
 
 class Sandbox:
@@ -155,10 +168,10 @@ class Sandbox:
                 await self._runtime.remove_container(id)
             raise
 
-    async def run(self, argv: Sequence[str], *, stdin: bytes = b"", **options: object) -> Completed:
+    async def run(self, argv: Sequence[str], *, stdin: bytes = b"", **options: Unpack[ProcessOptions]) -> Completed:
         """Runs a process to its end and collects its output; `options` are those of `start`. Raises as `start`."""
         output: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
-        process = await self.start(argv, stdin=bool(stdin), **options)  # type: ignore[arg-type]
+        process = await self.start(argv, stdin=bool(stdin), **options)
         async with process, anyio.create_task_group() as tasks:
             tasks.start_soon(_feed, process, stdin)
             for name, stream in (("stdout", process.stdout), ("stderr", process.stderr)):

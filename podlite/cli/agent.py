@@ -18,7 +18,6 @@ MANIFEST_DIR = "/etc/podlite/manifests"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite agent`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument(
         "--manifest-dir",

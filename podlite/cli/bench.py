@@ -36,7 +36,6 @@ figure is measured. Exit status: 0; 1 an operation failed, or something was left
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite bench`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = "podlite bench SCENARIO... [OPTIONS]\n       podlite bench --compare OLD.json NEW.json"
     parser.epilog = _EPILOG
     parser.add_argument("scenarios", metavar="SCENARIO", nargs="*", help="floor, netns, sandbox, pod, exec, restart")

@@ -24,7 +24,6 @@ it has ended (run --keep). `podlite nsenter POD --mnt` shows all of its files.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite inspect`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument("pods", metavar="POD", nargs="+", help="NAME, NAMESPACE/NAME, or a uid or the beginning of one")
     pods.add_namespace(parser)

@@ -47,7 +47,6 @@ _ALIASES = {"show": "list", "lst": "list", "ls": "list", "del": "delete"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite netns`."""
     parser.usage = "podlite netns [--json] [--all] [COMMAND [ARGUMENT...]]"
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument("verb", nargs="?", default="list", metavar="COMMAND", help="what to do (list)")
     _add_options(parser)

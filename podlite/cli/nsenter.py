@@ -46,7 +46,6 @@ Exit status: the command's; 126 if it cannot be executed, 127 if it was not foun
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite nsenter`."""
     parser.usage = "podlite nsenter POD [-c NAME] [--net --mnt ... | --all] [--] [COMMAND [ARGUMENT...]]"
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     pods.add_pod(parser)
     parser.add_argument("-c", "--container", metavar="NAME", default="", help="the container (the first one)")

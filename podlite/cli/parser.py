@@ -29,7 +29,12 @@ def _width() -> int:
 
 def make_parser(name: str, verb: Verb, module: ModuleType) -> Parser:
     """The parser of one verb; `module` is what `verb.module` names."""
-    parser = Parser(prog=f"podlite {name}", description=sentence(verb.summary), allow_abbrev=False)
+    parser = Parser(
+        prog=f"podlite {name}",
+        description=sentence(verb.summary),
+        allow_abbrev=False,
+        formatter_class=_HelpFormatter,
+    )
     module.add_arguments(parser)
     return parser
 
@@ -49,6 +54,17 @@ def read(parser: Parser, module: ModuleType, argv: list[str]) -> argparse.Namesp
     arguments = parser.parse_args(own)
     arguments.command = command
     return arguments
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """`-o, --output json|yaml` where argparse says it twice: `-o {json,yaml}, --output {json,yaml}`."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = action.metavar or ("|".join(map(str, action.choices)) if action.choices else action.dest.upper())
+        value = f"[={value}]" if action.nargs == "?" else f" {value}"
+        return f"{', '.join(action.option_strings)}{value}"
 
 
 class Parser(argparse.ArgumentParser):

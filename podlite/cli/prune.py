@@ -24,7 +24,6 @@ networks: it tells their plugins (GC, CNI 1.1) to free all that belongs to none 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite prune`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
     parser.add_argument("-a", "--all", action="store_true", help="also ended pods that were kept")
     parser.add_argument("--images", action="store_true", help="also images that no container uses")

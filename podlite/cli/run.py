@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite run`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.usage = (
         "podlite run [OPTIONS] FILE...\n       podlite run [OPTIONS] --image IMAGE [[--] COMMAND ARGUMENT...]"
     )

@@ -67,6 +67,9 @@ OUTCOMES = {
     "shared-processes.yaml": Outcome(
         ["pid 1 is podlite: pause and not this program, which has pid True", "found the worker", "told to end"]
     ),
+    "user-namespace.yaml": Outcome(
+        ["here I am root", "and on the host I am somebody else", "the file belongs to root"]
+    ),
     "resources.yaml": Outcome(
         ["taking 500 MiB"],
         [
