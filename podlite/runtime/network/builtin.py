@@ -332,6 +332,7 @@ class BuiltinNetwork:
         """See PodNetwork.check. Looks anew: what has changed on the host counts from the next pod on, and a table
         that somebody flushed is made again, with the host ports of all pods."""
         try:
+            self._shared.integrate_again()
             host = self._open()
             with self._rtnetlink.lease() as netlink:
                 changed = host.look(netlink, self._subnets)
@@ -351,13 +352,15 @@ class BuiltinNetwork:
         of milliseconds to list them, which the first pod is not to share its processors with. What stops pods is
         logged, with the rule that would help."""
         from podlite.linux.nftables import NF_INET_FORWARD, has_hook
+        from podlite.runtime.network.legacy_rules import has_legacy_rules
 
         try:
             with self._nftables.lease() as netlink:
-                if not has_hook(netlink, NF_INET_FORWARD):
-                    return
+                anybody = has_hook(netlink, NF_INET_FORWARD)
         except OSError:
-            return  # no nftables, or none of our business
+            anybody = False  # no nftables
+        if not anybody and not has_legacy_rules():
+            return
 
         def look() -> None:
             if self._closing.wait(LOOK_AFTER_SECONDS):

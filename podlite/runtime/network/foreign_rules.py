@@ -58,10 +58,12 @@ class _Packet:
 
 
 def read_ruleset() -> dict[str, Any]:
-    """All rules of the calling thread's network namespace. Blocking. Raises NetworkSetupError without nft(8), or if
-    it fails."""
+    """All rules of the calling thread's network namespace, iptables-legacy's among them. Blocking. Raises
+    NetworkSetupError without nft(8), or if it fails."""
     import json
     import subprocess
+
+    from podlite.runtime.network.legacy_rules import read_legacy_rules
 
     try:
         done = subprocess.run(
@@ -75,6 +77,7 @@ def read_ruleset() -> dict[str, Any]:
         said = done.stderr.decode(errors="replace").strip()
         raise NetworkSetupError(f"The firewall rules of this host cannot be listed: nft says {said!r}.")
     listing: dict[str, Any] = json.loads(done.stdout)
+    listing["nftables"] = [*listing.get("nftables", []), *read_legacy_rules()]
     return listing
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from podlite.runtime.network.constants import DEVICE_GROUP
+from podlite.runtime.network.legacy_rules import TABLE as LEGACY
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -55,7 +56,7 @@ def remedy(chain: Chain, hook: str, chains: Collection[Chain], cidrs: list[str])
     mine = [cidr for cidr in cidrs if family == "inet" or (":" in cidr) == (family == "ip6")]
     if table == "firewalld":
         made = _firewalld(mine)
-    elif family in ("ip", "ip6") and table == "filter" and name in ("FORWARD", "INPUT"):
+    elif family in ("ip", "ip6") and table in ("filter", LEGACY) and name in ("FORWARD", "INPUT"):
         made = _iptables(chain, chains, mine)
     else:
         ways = ("iifgroup", "oifgroup") if hook == "forward" else ("iifgroup",)
@@ -87,7 +88,7 @@ def _firewalld(cidrs: list[str]) -> Remedy:
 
 def _iptables(chain: Chain, chains: Collection[Chain], cidrs: list[str]) -> Remedy:
     family, table, name = chain
-    command = "iptables" if family == "ip" else "ip6tables"
+    command = ("iptables" if family == "ip" else "ip6tables") + ("-legacy" if table == LEGACY else "")
     flags = ("-s", "-d") if name == "FORWARD" else ("-s",)
     # Docker leaves this chain to the user, and asks it first.
     docker = name == "FORWARD" and (family, table, "DOCKER-USER") in chains

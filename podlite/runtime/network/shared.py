@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 # The lock is held for the few milliseconds of a change; longer, and its holder is stopped or hangs.
 LOCK_SECONDS = 20.0
+# How long podlite's rules in somebody else's firewall are taken for granted: looking takes tens of milliseconds.
+LOOK_SECONDS = 15.0
 
 
 class Shared(msgspec.Struct, kw_only=True):
@@ -69,6 +71,7 @@ class SharedState:
         """`republish(nftables socket)` puts all reserved host ports into a table that has just been made; `integrate`
         are the ranges that other people's firewalls are to let through, none for leaving those as they are."""
         self._integrate = integrate
+        self._look_again = 0.0
         self._rtnetlink = rtnetlink
         self._nftables = nftables
         self._directory = f"{run_dir}/network"
@@ -94,7 +97,7 @@ class SharedState:
         wants_table = host_ports or any(survey.uplinks.values())
         # Without nftables only a host port asks again, for its error.
         satisfied = self._with_table or not wants_table or (self._no_nftables and not host_ports)
-        if satisfied and gateway6 in self._ensured and os.path.exists(self._path):
+        if satisfied and gateway6 in self._ensured and os.path.exists(self._path) and not self._integration_due():
             return self._with_table
         with self._threads, self.lock():
             self._come_back()
@@ -106,10 +109,7 @@ class SharedState:
             if table:
                 table = self._ensure_table(required=host_ports)
             self._ensure_forwarding(survey, ipv6=bool(gateway6))
-            if self._integrate:
-                from podlite.runtime.network.integration import Integration
-
-                Integration(self._directory).ensure(self._integrate)
+            self._let_pods_through()
             self._with_table = table
             self._ensured.add(gateway6)
             return table
@@ -140,6 +140,13 @@ class SharedState:
                 Integration(self._directory).restore()
             os.unlink(self._leaving)
             return True
+
+    def integrate_again(self) -> None:
+        """Looks at other people's firewalls again, at most every LOOK_SECONDS: a reload of theirs has taken our rules
+        out. Nothing without `integrate`, or without pods. Raises NetworkSetupError, OSError."""
+        if self._integration_due() and self._ensured and os.path.exists(self._path):
+            with self._threads, self.lock():
+                self._let_pods_through()
 
     def forget(self) -> None:
         """Makes the next pod look at everything anew: somebody may have flushed the rules, or added an uplink."""
@@ -235,6 +242,16 @@ class SharedState:
         except OSError as error:
             if error.errno not in NO_NFTABLES:
                 raise
+
+    def _integration_due(self) -> bool:
+        return bool(self._integrate) and time.monotonic() >= self._look_again
+
+    def _let_pods_through(self) -> None:
+        if self._integrate:
+            from podlite.runtime.network.integration import Integration
+
+            self._look_again = time.monotonic() + LOOK_SECONDS
+            Integration(self._directory).ensure(self._integrate)
 
     def _ensure_forwarding(self, survey: Survey, *, ipv6: bool) -> None:
         try:

@@ -344,3 +344,42 @@ def test_a_table_of_somebodys_own(outside: Host) -> None:
     other.remove()
     assert host.network.release_unused()
     assert rules() == before
+
+
+@pytest.mark.skipif(not shutil.which("iptables-legacy"), reason="needs iptables-legacy")
+def test_iptables_legacy(outside: Host) -> None:
+    """Tables of its own in the kernel, which nft does not list."""
+    host = outside
+    done = subprocess.run(["iptables-legacy", "-P", "FORWARD", "DROP"], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("this kernel has no ip_tables")
+    before = sh("iptables-legacy-save | grep -v '^#'")
+    pod, other = host.pod(PortMapping(host_port=18080, container_port=80)), host.pod()
+    assert {way for way, open_ in ways(host, pod, other).items() if not open_} == {"out", "between", "in"}
+    [drop] = host.network.diagnose()
+    assert "iptables-legacy -I FORWARD -s 10.85.0.0/16 -j ACCEPT" in drop
+    host.network.close()
+    integrating = BuiltinNetwork(host.run_dir, CIDRS, integrate=True)
+    host.network = integrating
+    third = host.pod()
+    assert all(ways(host, pod, other).values())
+    for each in (pod, other, third):
+        each.remove()
+    assert integrating.release_unused()
+    assert sh("iptables-legacy-save | grep -v '^#'") == before
+
+
+def test_rules_that_a_reload_has_taken_out_are_added_again(outside: Host) -> None:
+    host = outside
+    sh("iptables -P FORWARD DROP")
+    host.network = BuiltinNetwork(host.run_dir, CIDRS, integrate=True)
+    pod, other = host.pod(PortMapping(host_port=18080, container_port=80)), host.pod()
+    for again in (host.network.check, lambda: host.pod().remove()):
+        sh("iptables -F FORWARD")
+        assert not ways(host, pod, other)["out"]
+        host.network._shared._look_again = 0.0  # LOOK_SECONDS are over
+        again()
+        assert ways(host, pod, other)["out"]
+    pod.remove()
+    other.remove()
+    assert host.network.release_unused()

@@ -86,13 +86,11 @@ def test_the_first_plugin_gets_no_previous_result_and_no_capability_it_does_not_
 
 
 def test_reserved_keys_of_a_configuration_are_not_passed_on_and_unknown_ones_are() -> None:
-    plugin = {"type": "x", "prevResult": {}, "runtimeConfig": {}, "anything": [1]}
-    assert request_configuration("n", "1.0.0", plugin) == {
-        "cniVersion": "1.0.0",
-        "name": "n",
-        "type": "x",
-        "anything": [1],
-    }
+    plugin = {"type": "x", "prevResult": {}, "runtimeConfig": {}, "anything": [1], "capabilities": {"mac": True}}
+    expected = {"cniVersion": "1.0.0", "name": "n", "type": "x", "anything": [1]}
+    assert request_configuration("n", "1.0.0", plugin, capabilities={}) == expected
+    # What they may not have is `capabilities` in an operation on an attachment.
+    assert request_configuration("n", "1.0.0", plugin) == expected | {"capabilities": {"mac": True}}
 
 
 def test_the_environment() -> None:
@@ -115,7 +113,7 @@ def test_the_environment() -> None:
         "CNI_PATH": "/opt/cni/bin:/usr/lib/cni",
     }
     assert made["HOME"] == "/root" and made["PATH"].startswith("/bin:") and "/usr/sbin" in made["PATH"].split(":")
-    assert "CNI_NETNS" not in environment({}, "DEL", [], container_id="c1")
+    assert environment({}, "DEL", [], container_id="c1")["CNI_NETNS"] == ""
 
 
 def test_the_pods_arguments() -> None:

@@ -78,7 +78,8 @@ class Versions:
         return self._known[identity]
 
     def _ask(self, kind: str, directories: Sequence[str], version: str) -> list[str]:
-        environ = environment(os.environ, "VERSION", directories)
+        # Plugins of an old make look for these whatever they are asked; libcni has them too.
+        environ = environment(os.environ, "VERSION", directories, netns="dummy", interface="dummy")
         try:
             printed = invoke.invoke(kind, directories, environ, {"cniVersion": version}, seconds=self._seconds)
         except PluginError as error:

@@ -44,11 +44,10 @@ def request_configuration(
     `capabilities` are the capability arguments of an attachment, of which the plugin gets those that it declares;
     None for an operation that concerns no attachment. `extra` is inserted as it is.
     """
-    made = {
-        key: value
-        for key, value in plugin.items()
-        if key not in ("runtimeConfig", "prevResult", "capabilities", "cniVersions")
-    }
+    left_out = {"runtimeConfig", "prevResult", "cniVersions"} | (
+        {"capabilities"} if capabilities is not None else set()
+    )
+    made = {key: value for key, value in plugin.items() if key not in left_out}
     made |= {"cniVersion": version, "name": name}
     runtime_config = {key: value for key, value in (capabilities or {}).items() if declares(plugin, key)}
     if runtime_config:
@@ -68,10 +67,11 @@ def environment(
     interface: str = "",
     args: CniArgs | None = None,
 ) -> dict[str, str]:
-    """`base` with the protocol's parameters (SPEC.md section 2); those without a value are not there."""
+    """`base` with the protocol's parameters (SPEC.md section 2); those without a value are there and empty, as libcni
+    has them."""
     made = {key: value for key, value in base.items() if not key.startswith("CNI_")}
     made["PATH"] = f"{base['PATH']}:{_PATH}" if base.get("PATH") else _PATH
-    values = {
+    return made | {
         "CNI_COMMAND": command,
         "CNI_CONTAINERID": container_id,
         "CNI_NETNS": netns,
@@ -79,7 +79,6 @@ def environment(
         "CNI_ARGS": ";".join(f"{key}={value}" for key, value in args or []),
         "CNI_PATH": ":".join(directories),
     }
-    return made | {key: value for key, value in values.items() if value}
 
 
 def pod_args(request: PodNetworkRequest) -> CniArgs:
