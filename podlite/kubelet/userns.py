@@ -82,7 +82,7 @@ def _recorded(path: str) -> int | None:
 
 def _allocate(directory: str, config: KubeletConfig) -> int:
     pods = f"{config.state_dir}/pods"
-    with FileLock(f"{pods}/.userns.lock"):
+    with FileLock(f"{config.state_dir}/userns.lock"):
         used = []
         for name in os.listdir(pods):
             first = _recorded_or_none(f"{pods}/{name}/{_FILE}")
