@@ -31,6 +31,9 @@ def main() -> NoReturn:
 
         steps.inject_from_environment(os.environ)
     launched = _launch_early(argv) if argv and argv[0] in _SPAWNING else None
+    from podlite import late_imports
+
+    late_imports.install()
     from podlite.cli.main import main as run_command
 
     _leave(run_command(argv, launched))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from podlite.linux import inotify
+from podlite.readiness import notify_closing, wait_readable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,11 +65,11 @@ class DirectoryWatcher:
         try:
             with anyio.CancelScope() as self._scope:
                 while True:
-                    await anyio.wait_readable(self._fd)
+                    await wait_readable(self._fd)
                     self._tell(inotify.read_events(self._fd))
         finally:
             fd, self._fd = self._fd, -1
-            anyio.notify_closing(fd)
+            notify_closing(fd)
             os.close(fd)
 
     def _tell(self, events: list[inotify.Event]) -> None:

@@ -9,9 +9,9 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import msgspec
 
+from podlite.readiness import wait_readable, wait_writable
 from podlite.runtime.shim import protocol
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Channel:
                 try:
                     received = protocol.receive(self._sock)
                 except BlockingIOError:
-                    await anyio.wait_readable(self._sock)
+                    await wait_readable(self._sock)
                     continue
                 except (OSError, protocol.ProtocolError):
                     return
@@ -119,7 +119,7 @@ class Channel:
                 protocol.send(self._sock, message, fds)
                 return
             except BlockingIOError:
-                await anyio.wait_writable(self._sock)
+                await wait_writable(self._sock)
             except OSError as error:
                 raise ChannelClosedError from error
 

@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 
 from podlite import log, steps
 from podlite.errors import PodliteError
+from podlite.readiness import wait_readable
 from podlite.runtime.channel import Channel, ChannelClosedError, Reply, failure_text
 from podlite.runtime.shim.protocol import VERSION
 
@@ -137,7 +138,7 @@ class Spawner:
             return
         try:
             # It exits as soon as it sees its channel closed.
-            await anyio.wait_readable(pidfd)
+            await wait_readable(pidfd)
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED)  # noqa: ASYNC222 - it has ended
         except ChildProcessError:
             # Reaped by somebody else: a library's user may wait for all children.

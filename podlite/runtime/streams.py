@@ -9,6 +9,8 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
+from podlite.readiness import notify_closing, wait_readable, wait_writable
+
 
 class FileReceiveStream(ByteReceiveStream):
     """Reads from a descriptor that can be polled; owns it.
@@ -29,7 +31,7 @@ class FileReceiveStream(ByteReceiveStream):
             try:
                 data = os.read(self._fd, max_bytes)
             except BlockingIOError:
-                await anyio.wait_readable(self._fd)
+                await wait_readable(self._fd)
                 continue
             except OSError as error:
                 if self._terminal and error.errno == errno.EIO:
@@ -60,7 +62,7 @@ class FileSendStream(ByteSendStream):
             try:
                 view = view[os.write(self._fd, view) :]
             except BlockingIOError:
-                await anyio.wait_writable(self._fd)
+                await wait_writable(self._fd)
             except OSError as error:
                 raise anyio.BrokenResourceError from error
 
@@ -72,7 +74,7 @@ class FileSendStream(ByteSendStream):
 
 async def _close(fd: int) -> None:
     """Closes a descriptor once whoever waits for it has been told: its number may be another's a moment later."""
-    anyio.notify_closing(fd)
+    notify_closing(fd)
     try:
         with anyio.CancelScope(shield=True):
             await anyio.lowlevel.checkpoint()
