@@ -29,6 +29,13 @@ class HostNetwork:
         self._ips = ips
 
     def plan(self, request: PodNetworkRequest) -> NetworkRecord:
+        for mapping in request.port_mappings:
+            if mapping.host_port and mapping.host_port != mapping.container_port:
+                raise InvalidArgumentError(
+                    f"The host port {mapping.host_port} cannot lead to the pod's port {mapping.container_port}: the pod"
+                    " is on the host's network, where its ports are the host's.",
+                    hint="give both the same number, or leave hostPort out",
+                )
         return {"network": self.name, "version": 1}
 
     def setup_pod_network(
@@ -61,7 +68,7 @@ class NoneNetwork(HostNetwork):
                     f"The host port {mapping.host_port} cannot be published: the pod has no network.",
                     hint="use another --network, or leave hostPort out",
                 )
-        return super().plan(request)
+        return {"network": self.name, "version": 1}
 
     def setup_pod_network(
         self, request: PodNetworkRequest, record: NetworkRecord, inside: NetlinkSocket | None

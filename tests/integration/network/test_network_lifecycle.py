@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from network_hosts import Host, Pod, ask, inside, new_host, serving, sh, wait_for
+from network_hosts import HOST4, HOST6, Host, Pod, ask, inside, new_host, serving, sh, wait_for
 
 from podlite import steps
 from podlite.cri.errors import InvalidArgumentError, NetworkSetupError
@@ -23,7 +23,7 @@ from podlite.linux import netns
 from podlite.linux.netlink import NetlinkSocket
 from podlite.runtime.network.builtin import BuiltinNetwork
 from podlite.runtime.network.errors import NetworkTeardownError
-from podlite.runtime.network.none import HostNetwork, NoneNetwork
+from podlite.runtime.network.none import HostNetwork, NoneNetwork, host_ips
 
 STEPS = ("network.address", "network.firewall", "network.setup", "network.hostports")
 
@@ -440,3 +440,18 @@ def test_the_hosts_own_network(lonely: Host) -> None:
     network.teardown_pod_network(record)
     assert network.check() == [] and network.release_unused()
     assert lonely.state() == before
+
+
+def test_the_hosts_network_cannot_lead_a_port_to_another_one(lonely: Host) -> None:
+    request = lonely.request(PortMapping(host_port=8080, container_port=80))
+    with pytest.raises(InvalidArgumentError, match="The host port 8080 cannot lead to the pod's port 80"):
+        HostNetwork().plan(request)
+    assert HostNetwork().plan(lonely.request(PortMapping(host_port=80, container_port=80)))["network"] == "host"
+
+
+def test_the_host_networks_addresses_are_the_hosts(host: Host) -> None:
+    """For a pod that did not ask for the host's network by itself (CRI has none for one that did)."""
+    request = host.request()
+    shared = HostNetwork(host_ips)
+    assert shared.setup_pod_network(request, shared.plan(request), None).ips == [HOST4, HOST6]
+    assert HostNetwork().setup_pod_network(request, shared.plan(request), None).ips == []
