@@ -24,11 +24,16 @@ _NANO = 1_000_000_000
 
 
 class _Entry:
-    __slots__ = ("delay_ns", "updated_ns")
+    __slots__ = ("delay_ns", "event_ns", "seen", "updated", "updated_ns")
 
-    def __init__(self, delay_ns: int, updated_ns: int) -> None:
+    def __init__(self, delay_ns: int, updated_ns: int, updated: float) -> None:
         self.delay_ns = delay_ns
         self.updated_ns = updated_ns
+        # By the monotonic clock, in seconds: the last `next`, and when an event was first asked about. Somebody may set
+        # the wall clock back, and no delay shall last longer for it.
+        self.updated = updated
+        self.event_ns = 0
+        self.seen = updated
 
 
 class BackOff:
@@ -57,18 +62,28 @@ class BackOff:
         now = self._clock.now_ns()
         entry = self._entries.get(key)
         if entry is None or event_ns - entry.updated_ns > self._reset_ns:
-            self._entries[key] = _Entry(self._initial_ns, now)
+            self._entries[key] = _Entry(self._initial_ns, now, self._clock.monotonic())
         else:
             entry.delay_ns = min(entry.delay_ns * 2, self._maximum_ns)
             entry.updated_ns = now
+            entry.updated = self._clock.monotonic()
 
     def until_since_event(self, key: str, event_ns: int) -> int | None:
         """When the delay that counts from `event_ns` is over; None if it is, or if there is none."""
         entry = self._entries.get(key)
         if entry is None or event_ns - entry.updated_ns > self._reset_ns:
             return None
-        until = event_ns + entry.delay_ns
-        return until if self._clock.now_ns() < until else None
+        if entry.event_ns != event_ns:
+            entry.event_ns = event_ns
+            entry.seen = self._clock.monotonic()
+        return self._until(event_ns + entry.delay_ns, entry.seen, entry)
+
+    def _until(self, until: int, since: float, entry: _Entry) -> int | None:
+        """`until`, or sooner if a whole delay since `since` is over before; None if it is over already."""
+        now = self._clock.now_ns()
+        left = entry.delay_ns - int((self._clock.monotonic() - since) * _NANO)
+        until = min(until, now + left)
+        return until if now < until else None
 
     def until_since_update(self, key: str) -> int | None:
         """When the delay that counts from the last `next` is over; None if it is, or if there is none."""
@@ -76,8 +91,7 @@ class BackOff:
         now = self._clock.now_ns()
         if entry is None or now - entry.updated_ns > self._reset_ns:
             return None
-        until = entry.updated_ns + entry.delay_ns
-        return until if now < until else None
+        return self._until(entry.updated_ns + entry.delay_ns, entry.updated, entry)
 
     def forget(self, prefix: str) -> None:
         """Drops every key that starts with `prefix`."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _OWN_DOING = (ContainerEventType.CONTAINER_CREATED_EVENT, ContainerEventType.CONTAINER_STARTED_EVENT)
 
+# What the clocks of runtime and kubelet may differ by.
+_SLACK_NS = 1_000_000_000
 # How often in a row the event stream may break before everything is listed instead.
 _MAX_STREAM_RETRIES = 5
 
@@ -71,7 +73,11 @@ class Pleg:
     async def newer_than(self, uid: str, timestamp: int) -> RuntimePodStatus:
         """A status that is true of a time after `timestamp`: the cached one, or a new one. Raises CRIError."""
         known = self.get(uid)
-        return known if known.timestamp > timestamp else await self.inspect(uid)
+        return known if self._true_at(known) > timestamp else await self.inspect(uid)
+
+    def _true_at(self, known: RuntimePodStatus) -> int:
+        """When a status was true; 0 for one of the future: somebody has set the clock back, and everything is newer."""
+        return known.timestamp if known.timestamp <= self._clock.now_ns() + _SLACK_NS else 0
 
     async def inspect(self, uid: str) -> RuntimePodStatus:
         """Asks the runtime for the whole state of a pod, and keeps it. Raises CRIError."""
@@ -173,7 +179,7 @@ class Pleg:
         if uid not in self._cache:
             return
         deleted = event.container_event_type == ContainerEventType.CONTAINER_DELETED_EVENT
-        if event.created_at > self.get(uid).timestamp:
+        if event.created_at > self._true_at(self.get(uid)):
             sandbox_of = {each.id: sandbox.id for each in event.containers_statuses}
             found = await self._container_statuses(event.containers_statuses, sandbox_of)
             if deleted:
@@ -197,7 +203,7 @@ class Pleg:
         known = self._cache.get(status.uid)
         if known is None:
             return status  # forgotten meanwhile
-        if known.timestamp > status.timestamp:
+        if self._true_at(known) > status.timestamp:
             return known
         self._cache[status.uid] = status
         return status

@@ -173,7 +173,8 @@ def _newest_sandbox(sandbox: PodSandboxStatus) -> tuple[int, int, str]:
 
 
 def _newest_container(container: RuntimeContainerStatus) -> tuple[int, int]:
-    return -container.created_at, -container.restart_count
+    # The count first: a clock that was set back makes a later instance an earlier one.
+    return -container.restart_count, -container.created_at
 
 
 def _ips(sandboxes: tuple[PodSandboxStatus, ...], before: RuntimePodStatus | None) -> tuple[str, ...]:

@@ -50,6 +50,10 @@ class FakeClock:
             heapq.heappush(self._timers, (due, next(self._order), scope))
         return scope
 
+    def step(self, seconds: float) -> None:
+        """Somebody sets the wall clock: no time passes, and timers, which are the monotonic clock's, do not fire."""
+        self._start_ns += round(seconds * 1e9)
+
     def tick(self, seconds: float = 0.001) -> None:
         """Moves the clock on without firing anything: time passes between two things that happen."""
         self._elapsed_ns += round(seconds * 1e9)

@@ -1037,3 +1037,29 @@ async def test_a_deletion_that_was_under_way_is_finished(tmp_path: Path) -> None
             await clock.advance(25)
             assert successor.pods() == []
             assert [each[:2] for each in stops(bench)] == [("c1", 20), ("c1", 20)]
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+async def test_a_step_of_the_wall_clock(tmp_path: Path, hours: int) -> None:
+    """Somebody sets the clock: what runs is left alone, probes go on, and a container that ends is started again."""
+    async with a_bench(tmp_path) as bench:
+        probe = exec_probe(period_seconds=5)
+        bench.runtime.programs["c1"] = [Program(), Program(), Program()]
+        uid = await bench.run(a_pod(ALWAYS, with_fields("c1", liveness_probe=probe)))
+        await bench.clock.advance(20)
+        bench.clock.step(hours * 3600)
+        await bench.clock.advance(60)
+        assert bench.phase(uid) == "Running"
+        assert bench.container(uid, "c1").restart_count == 0
+        bench.runtime.exit("c1", 1)
+        await bench.clock.advance(1)
+        assert bench.container(uid, "c1").restart_count == 1
+        # The second end has a back-off of ten seconds, whatever the clock said before.
+        bench.runtime.exit("c1", 1)
+        await bench.clock.advance(1)
+        bench.clock.step(-hours * 3600)
+        await bench.clock.advance(400)
+        assert bench.container(uid, "c1").restart_count == 2
+        await bench.kubelet.delete_pod(uid, 1)
+        await bench.clock.advance(5)
+        assert bench.kubelet.pods() == []
