@@ -14,6 +14,7 @@ import msgspec
 
 from podlite.kubelet.container_gc import orphaned_log_directories
 from podlite.linux.fs import remove_tree
+from podlite.linux.trash import abandoned
 
 if TYPE_CHECKING:
     from podlite.agent.node import NodeOptions
@@ -44,6 +45,7 @@ def find_leftovers(layout: Layout) -> Leftovers:
     found.logs = [path for path in everybody if path.rpartition("_")[2] in ours]
     parent, current = os.path.split(layout.containers_dir)
     found.layers = [f"{parent}/{name}" for name in _names(parent) if name != current]
+    found.layers += abandoned(layout.trash_dir)
     return found
 
 

@@ -81,6 +81,10 @@ class Run:
         latencies.require()
         _raise_descriptor_limit()
         self.outcome.machine = await to_thread.run_sync(machine.describe, self._options.layout)
+        async with peers.libraries(self._settings.peers):
+            await self._audited(scope)
+
+    async def _audited(self, scope: anyio.CancelScope) -> None:
         await to_thread.run_sync(audit.count, self._options.layout)  # the first one imports what it needs
         before = await to_thread.run_sync(audit.count, self._options.layout)
         self._directory = await to_thread.run_sync(scratch, "podlite-bench-")
@@ -124,6 +128,7 @@ class Run:
             directory=self._directory,
             layout=self._options.layout,
             own_cni=await to_thread.run_sync(_cni_works, self._options),
+            cni_conf_dir=self._options.cni_conf_dir,
             image=self._settings.peer_image,
         )
         if self._settings.network == SAME_CNI and not context.own_cni:

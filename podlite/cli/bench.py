@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--samples", metavar="FILE", help="every single operation, as CSV")
     output.add_argument("--plot", metavar="FILE", action="append", default=[], help="plots: .png or .html")
     output.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    options.add_network_details(parser)
     options.add_logging(parser)
     options.add_directories(parser)
 
@@ -126,15 +127,12 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _node_options(arguments: argparse.Namespace) -> NodeOptions:
-    from podlite.agent.node import NodeOptions
     from podlite.bench.ours import NAMESPACE_THREADS
 
-    return NodeOptions(
-        layout=options.layout(arguments),
-        network=arguments.network,
-        namespace_threads=NAMESPACE_THREADS,
-        many=True,
-    )
+    node = options.node_options(arguments)
+    node.namespace_threads = NAMESPACE_THREADS
+    node.many = True
+    return node
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

@@ -182,6 +182,8 @@ class Kubelet:
             self._statuses.close()
             self.recorder.close()
             self._pod_json.close()
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(self._parts.close)
 
     async def _find_credentials(self, pod: Pod, image: str, record: Record) -> list[PullCredential]:
         from podlite.kubelet.credentials.lookup import PullCredentials

@@ -16,7 +16,7 @@ from podlite.kubelet.types import ContainerConfigError, VolumeError
 from podlite.linux.fs import remove_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from podlite.api.container import Container
     from podlite.api.pod import Pod
@@ -103,9 +103,10 @@ def make_log_directory(path: str) -> None:
     os.makedirs(path, mode=0o755, exist_ok=True)
 
 
-def remove_pod_directory(config: KubeletConfig, uid: str) -> None:
+def remove_pod_directory(config: KubeletConfig, uid: str, remove: Callable[[str], None] | None = None) -> None:
     """Removes all that the kubelet keeps of a pod, its volumes included; named volumes stay. Blocking; idempotent.
 
+    `remove` is how a directory without mounts goes, `remove_directory` if it is not said.
     Needs no pod, only its UID, so that what a killed podlite left can be removed too. Raises VolumeError.
     """
     if not uid or "/" in uid or uid.startswith("."):
@@ -116,7 +117,7 @@ def remove_pod_directory(config: KubeletConfig, uid: str) -> None:
 
         return tear_down(config, uid)
     try:
-        remove_directory(directory)
+        (remove or remove_directory)(directory)
     except OSError as error:
         raise VolumeError(
             f"the files of the pod {uid} cannot be removed: {error.strerror}: {error.filename or directory}",

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from anyio import to_thread
 
 from podlite import log
+from podlite.errors import explain
 from podlite.kubelet import events, labels
 from podlite.kubelet.paths import pod_logs_dir
-from podlite.kubelet.pod_files import make_log_directory, remove_directory, remove_pod_directory
+from podlite.kubelet.pod_files import make_log_directory, remove_pod_directory
 from podlite.kubelet.types import BackOffError, KubeletError, ProbeResults
+from podlite.linux.trash import Trash
 from podlite.steps import step
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class PodParts:
         pod_json: PodJson,
         make_prober: Callable[[], Prober],
     ) -> None:
+        self._trash = Trash(f"{config.state_dir}/trash", _stays)
         self._config = config
         self._objects = objects
         self._cgroups = cgroups
@@ -56,6 +59,10 @@ class PodParts:
         self._prober: Prober | None = None
         self._volumes: VolumeManager | None = None
         self.results = ProbeResults()
+
+    def close(self) -> None:
+        """Returns when the files of the pods that were removed are gone. Blocking; idempotent."""
+        self._trash.close()
 
     # --- probes -----------------------------------------------------------------------------
 
@@ -174,7 +181,7 @@ class PodParts:
 
     def _remove_directory_and_cgroup(self, uid: str) -> None:
         """Blocking."""
-        remove_pod_directory(self._config, uid)
+        remove_pod_directory(self._config, uid, self._trash.throw)
         self._cgroups.remove(uid)
 
     async def remove_files(self, record: PodRecord) -> None:
@@ -189,7 +196,7 @@ class PodParts:
         """Blocking."""
         try:
             if not keep_logs:
-                remove_directory(pod_logs_dir(self._config, pod))
+                self._trash.throw(pod_logs_dir(self._config, pod))
             self._pod_json.remove(pod.metadata.uid)
         except OSError as error:
             text = f"the files of the pod cannot be removed: {error.filename}: {error.strerror}"
@@ -199,6 +206,11 @@ class PodParts:
         """Removes the log of a container that is about to be removed, rotated files included."""
         if container.log_path:
             await to_thread.run_sync(remove_logs, container.log_path)
+
+
+def _stays(path: str, error: OSError) -> None:
+    """On the trash's thread."""
+    log.error("files of a pod cannot be removed", path=path, why=explain(error))
 
 
 def has_probes(pod: Pod) -> bool:

@@ -42,6 +42,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.state_dir}/containers/{boot_id()}"
 
     @property
+    def trash_dir(self) -> str:
+        """Where directories go that are to be removed: see podlite.linux.trash."""
+        return f"{self.state_dir}/trash"
+
+    @property
     def images_dir(self) -> str:
         return f"{self.state_dir}/images"
 

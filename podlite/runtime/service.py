@@ -43,6 +43,7 @@ from podlite.cri.types import (
 from podlite.errors import PrivilegeError, explain
 from podlite.linux import capabilities, netns
 from podlite.linux.cgroups import CgroupError, Cgroups
+from podlite.linux.trash import Trash
 from podlite.runtime import status as statuses
 from podlite.runtime.container import create, remove, start, stop
 from podlite.runtime.events import Events
@@ -120,6 +121,7 @@ class Runtime:
         self.image_store = ImageStore(self.layout.images_dir)
         self.images = StoreImageService(self.image_store)
         self.threads = NamespaceThreads(namespace_threads)
+        self.trash = Trash(self.layout.trash_dir, _stays)
         self.adoptable = adoptable
         self.keeper = keeper
         self.pods_survive = pods_survive or adoptable
@@ -233,6 +235,7 @@ class Runtime:
 
     def _close(self) -> None:
         self.threads.close()
+        self.trash.close()
         try:
             self.networks.release_unused()
         except (OSError, CRIError) as error:
@@ -447,7 +450,7 @@ class Runtime:
         return status
 
     async def list_pod_sandbox(self, filter: PodSandboxFilter | None = None) -> list[PodSandbox]:
-        return statuses.list_pod_sandbox(self.store.sandboxes.values(), filter)
+        return statuses.list_pod_sandbox(self.store.sandboxes, filter)
 
     async def create_container(
         self, pod_sandbox_id: str, config: ContainerConfig, sandbox_config: PodSandboxConfig
@@ -464,7 +467,7 @@ class Runtime:
         await remove.remove_container(self, container_id)
 
     async def list_containers(self, filter: ContainerFilter | None = None) -> list[Container]:
-        return statuses.list_containers(self.store.containers.values(), filter)
+        return statuses.list_containers(self.store.containers, filter)
 
     async def container_status(self, container_id: str, *, verbose: bool = False) -> ContainerStatus:
         container = self.store.container(container_id)
@@ -571,6 +574,11 @@ def _require_privileges() -> None:
             f"{capabilities.ESSENTIAL[missing[0]]}: CAP_{' and CAP_'.join(missing)} not held",
             hint="run podlite as root; in a container, one that is privileged. `podlite check` says what is missing",
         )
+
+
+def _stays(path: str, error: OSError) -> None:
+    """On the trash's thread."""
+    log.error("a container's files cannot be removed", path=path, why=explain(error))
 
 
 def shim_directories(layout: Layout) -> list[str]:

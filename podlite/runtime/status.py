@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from podlite.cri.types import Container as CRIContainer
 from podlite.cri.types import (
     ContainerFilter,
@@ -16,6 +14,7 @@ from podlite.cri.types import (
     PodSandboxState,
     PodSandboxStatus,
 )
+from podlite.runtime.labelled import Labelled
 from podlite.runtime.store import CRI_STATES, Container, Sandbox
 
 
@@ -45,7 +44,7 @@ def _sandbox_state(sandbox: Sandbox) -> PodSandboxState:
     return PodSandboxState.SANDBOX_READY if sandbox.ready else PodSandboxState.SANDBOX_NOTREADY
 
 
-def list_pod_sandbox(sandboxes: Iterable[Sandbox], filter: PodSandboxFilter | None) -> list[PodSandbox]:
+def list_pod_sandbox(sandboxes: Labelled[Sandbox], filter: PodSandboxFilter | None) -> list[PodSandbox]:
     """The sandboxes that match every condition of the filter."""
     wanted = filter or PodSandboxFilter()
     return [
@@ -58,10 +57,8 @@ def list_pod_sandbox(sandboxes: Iterable[Sandbox], filter: PodSandboxFilter | No
             annotations=each.config.annotations,
             runtime_handler=each.runtime_handler,
         )
-        for each in sandboxes
-        if each.id.startswith(wanted.id)
-        and wanted.state in (None, _sandbox_state(each))
-        and has_labels(each.config.labels, wanted.label_selector)
+        for each in sandboxes.having(wanted.label_selector)
+        if each.id.startswith(wanted.id) and wanted.state in (None, _sandbox_state(each))
     ]
 
 
@@ -95,7 +92,7 @@ def container_status(container: Container) -> ContainerStatus:
     )
 
 
-def list_containers(containers: Iterable[Container], filter: ContainerFilter | None) -> list[CRIContainer]:
+def list_containers(containers: Labelled[Container], filter: ContainerFilter | None) -> list[CRIContainer]:
     """The containers that match every condition of the filter."""
     wanted = filter or ContainerFilter()
     return [
@@ -111,11 +108,10 @@ def list_containers(containers: Iterable[Container], filter: ContainerFilter | N
             annotations=each.config.annotations,
             image_id=each.image_id,
         )
-        for each in containers
+        for each in containers.having(wanted.label_selector)
         if each.id.startswith(wanted.id)
         and wanted.state in (None, CRI_STATES[each.state])
         and each.sandbox.id.startswith(wanted.pod_sandbox_id)
-        and has_labels(each.config.labels, wanted.label_selector)
     ]
 
 

@@ -26,6 +26,7 @@ from podlite.cri.types import (
     NamespaceOption,
     PodSandboxConfig,
 )
+from podlite.runtime.labelled import Labelled
 
 if TYPE_CHECKING:
     from podlite.runtime.container.create import Prepared
@@ -162,8 +163,8 @@ class Store:
     """All sandboxes and containers of one runtime, and the names that are taken."""
 
     def __init__(self) -> None:
-        self.sandboxes: dict[str, Sandbox] = {}
-        self.containers: dict[str, Container] = {}
+        self.sandboxes: Labelled[Sandbox] = Labelled()
+        self.containers: Labelled[Container] = Labelled()
         self._sandbox_names: dict[tuple[str, str, str, int], str] = {}
         self._container_names: dict[tuple[str, str, int], str] = {}
 

@@ -7,8 +7,8 @@ what it needs is not there. `--vs NAME` finds the program on the PATH, `--vs NAM
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
 import msgspec
@@ -32,11 +32,12 @@ NAMES = {
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a peer may use: an empty directory of its own, podlite's directories, and whether podlite's own network
-    can run the same conflist (`own_cni`). `image` is what a CRI peer makes containers of."""
+    can run the same conflist (`own_cni`, of `cni_conf_dir`). `image` is what a CRI peer makes containers of."""
 
     directory: str
     layout: Layout
     own_cni: bool = False
+    cni_conf_dir: str = ""
     image: str = ""
 
 
@@ -63,9 +64,21 @@ def find(text: str, context: Context) -> Peer:
     return found
 
 
+@asynccontextmanager
+async def libraries(texts: Sequence[str]) -> AsyncIterator[None]:
+    """What the peers' libraries keep as long as they are used (grpc: a thread, and its descriptors) is there from
+    before anything is counted until after that: nobody's leak."""
+    async with AsyncExitStack() as stack:
+        for name in {text.partition(":")[0] for text in texts} & NAMES.keys():
+            module = importlib.import_module(f"podlite.bench.peers.{name}")
+            if hasattr(module, "library"):
+                await stack.enter_async_context(module.library())
+        yield
+
+
 def part(peer: Peer) -> PeerPart:
     """What the plan needs to know of a peer. Pure."""
     return PeerPart(impl=peer.impl, work=tuple(peer.work))
 
 
-__all__ = ["NAMES", "Context", "Peer", "PeerMissingError", "find", "part"]
+__all__ = ["NAMES", "Context", "Peer", "PeerMissingError", "find", "libraries", "part"]

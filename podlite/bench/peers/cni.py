@@ -112,9 +112,10 @@ class _Network:
 
 def find(argument: str, context: Context) -> Cni:
     """`argument` is a conflist to use instead of the machine's first one."""
-    path = argument or _first_conflist()
+    conf_dir = context.cni_conf_dir or CONF_DIR
+    path = argument or _first_conflist(conf_dir)
     if not path:
-        raise PeerMissingError(f"there is no CNI configuration (.conflist) in {CONF_DIR}")
+        raise PeerMissingError(f"there is no CNI configuration (.conflist) in {conf_dir}")
     try:
         with open(path, encoding="utf-8") as file:
             config = json.load(file)
@@ -124,12 +125,12 @@ def find(argument: str, context: Context) -> Cni:
     return Cni(config, context)
 
 
-def _first_conflist() -> str:
+def _first_conflist(conf_dir: str) -> str:
     try:
-        names = sorted(name for name in os.listdir(CONF_DIR) if name.endswith(".conflist"))
+        names = sorted(name for name in os.listdir(conf_dir) if name.endswith(".conflist"))
     except FileNotFoundError:
         return ""
-    return f"{CONF_DIR}/{names[0]}" if names else ""
+    return f"{conf_dir}/{names[0]}" if names else ""
 
 
 def _find_plugin(kind: str) -> str:

@@ -19,7 +19,6 @@ from podlite.cri.types import (
 )
 from podlite.linux.cgroups import CgroupError, CgroupUnavailable, Resources
 from podlite.linux.devices import ALLOW_ALL, DEFAULT_RULES, DeviceRule, rule_for
-from podlite.linux.fs import remove_tree
 from podlite.runtime.container.mount_rules import check_mounts
 from podlite.runtime.container.process import security_context
 from podlite.runtime.image.merged import MergedTree
@@ -258,7 +257,7 @@ def remove_blocking(runtime: Runtime, container: Container) -> None:
             # Its shim could not: what it left in a pid namespace that is not its own (hostPID) still runs.
             runtime.cgroups.kill(container.cgroup)
         runtime.cgroups.remove(container.cgroup)
-    remove_tree_at(runtime.layout.containers_dir, container.id)
+    runtime.trash.throw(f"{runtime.layout.containers_dir}/{container.id}")
     runtime.image_store.release(container.id)
     images = [mount.image.image for mount in container.config.mounts if mount.image is not None]
     if images:
@@ -270,15 +269,3 @@ def remove_blocking(runtime: Runtime, container: Container) -> None:
         journal.append({"removed": container.id})
     finally:
         journal.close()
-
-
-def remove_tree_at(directory: str, name: str) -> None:
-    """Removes `name` in `directory` with everything below it; idempotent. Blocking. Raises OSError."""
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        remove_tree(fd, name)
-    finally:
-        os.close(fd)
