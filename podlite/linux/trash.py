@@ -36,7 +36,7 @@ class Trash:
         self.directory = directory
         self._problem = problem
         self._lock = threading.Lock()
-        self._waiting: SimpleQueue[str | None] = SimpleQueue()
+        self._waiting: SimpleQueue[str | threading.Event | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def throw(self, path: str) -> None:
@@ -62,6 +62,13 @@ class Trash:
                 break
         self._start()
         self._waiting.put(name)
+
+    def wait(self) -> None:
+        """Returns when all that has been thrown away so far is removed, but for problems."""
+        if self._thread is not None:
+            done = threading.Event()
+            self._waiting.put(done)
+            done.wait()
 
     def close(self) -> None:
         """Returns when all that this process has thrown away is removed, but for problems. Idempotent."""
@@ -89,8 +96,11 @@ class Trash:
             names = []
         for left in names:
             self._empty(left)
-        while (name := self._waiting.get()) is not None:
-            self._empty(name)
+        while (item := self._waiting.get()) is not None:
+            if isinstance(item, str):
+                self._empty(item)
+            else:
+                item.set()
 
     def _empty(self, name: str) -> None:
         path = f"{self.directory}/{name}"

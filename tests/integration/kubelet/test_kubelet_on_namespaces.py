@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from podlite.api.container import EphemeralContainer, ResourceRequirements, VolumeMount
 from podlite.api.pod import Pod
@@ -373,6 +374,9 @@ async def test_many_pods_leave_nothing(kubelet: Kubelet, runtime: Runtime) -> No
         async with anyio.create_task_group() as tasks:
             for number in range(10):
                 tasks.start_soon(one, number)
+        # The thread that removes what is left of them has descriptors meanwhile.
+        await to_thread.run_sync(runtime.trash.wait)
+        await to_thread.run_sync(kubelet._parts._trash.wait)
 
     await some()
     before = fd_count()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio import to_thread
 
 from podlite.cri.errors import (
     AlreadyExistsError,
@@ -125,10 +126,13 @@ async def test_a_container_has_namespaces_of_its_own(runtime: Runtime) -> None:
 async def test_containers_of_a_pod_share_network_ipc_and_hostname(runtime: Runtime) -> None:
     id = await runtime.run_pod_sandbox(sandbox_config(runtime, "web"))
     script = "hostname; for k in net ipc uts pid mnt; do readlink /proc/self/ns/$k; done"
-    seen = [
-        (await run(runtime, id, container_config(["/bin/sh", "-c", script], name))).stdout.splitlines()
-        for name in ("a", "b")
-    ]
+    # Both live at the same time: the kernel gives the number of a namespace that is gone to the next one.
+    first = await start(runtime, id, container_config(["/bin/sh", "-c", f"{script}; exec sleep 1000"], "a"))
+    log_path = runtime.store.container(first).log_path
+    while (printed := read_log(log_path)["stdout"].decode()).count("\n") < 6:
+        await anyio.sleep(0.01)
+    second = await run(runtime, id, container_config(["/bin/sh", "-c", script], "b"))
+    seen = [printed.splitlines(), second.stdout.splitlines()]
     assert seen[0][0] == "web"
     assert seen[0][:4] == seen[1][:4]
     assert seen[0][4] != seen[1][4]
@@ -380,10 +384,12 @@ async def test_many_pods_leave_no_descriptors(runtime: Runtime) -> None:
         assert (await sh(runtime, "true")).code == 0
 
     await one()
+    await to_thread.run_sync(runtime.trash.wait)
     before = fd_count()
     async with anyio.create_task_group() as tasks:
         for _ in range(10):
             tasks.start_soon(one)
+    await to_thread.run_sync(runtime.trash.wait)
     assert fd_count() == before
 
 
