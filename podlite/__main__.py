@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # podlite.steps.FAULTS_VARIABLE, without importing that where nobody asks for it.
 FAULTS = "PODLITE_FAULTS"
+# With this, the pods are run by somebody else.
+_REMOTE = "--runtime-endpoint"
 # The verbs that run pods themselves.
 _SPAWNING = frozenset(("run", "agent", "cri"))
 
@@ -64,7 +66,7 @@ def _launch_early(argv: list[str]) -> tuple[socket.socket, int] | None:
 
     The real reading of the command line comes later and decides; a spawner that does not fit is ended then.
     """
-    if "--help" in argv or "-h" in argv or os.geteuid() != 0:
+    if "--help" in argv or "-h" in argv or os.geteuid() != 0 or any(_REMOTE in each for each in argv):
         return None
     from podlite.cli.directories import directories
     from podlite.errors import PodliteError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,10 @@ class Node:
         self.runtime = runtime
         self.kubelet = kubelet
         self.waiting = waiting
+
+    def when_deletion_requested(self, act: Callable[[str, int], None]) -> None:
+        """`podlite rm` from another terminal: `act` gets the pod's UID and the grace period, -1 for the pod's own."""
+        self.runtime.on_deletion_requested = lambda sandbox, grace: act(sandbox.config.metadata.uid, grace)
 
     async def adopt_waiting(self) -> set[str]:
         """Tries again; the UIDs of the pods that are not waited for any more. Raises CRIError."""

@@ -130,6 +130,16 @@ def _words(text: str) -> list[str]:
     return [each.strip() for each in text.split(",") if each.strip()]
 
 
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Which runtime runs the pods."""
+    parser.add_argument(
+        "--runtime-endpoint",
+        metavar="ADDRESS",
+        default="",
+        help="run the pods on another CRI runtime: unix:///run/containerd/containerd.sock",
+    )
+
+
 def add_logging(parser: argparse.ArgumentParser) -> None:
     """podlite's own log."""
     group = parser.add_argument_group(LOG)

@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=[],
             help=f"a {kind} of a file, or of the files in a directory, each under its own name",
         )
+    options.add_runtime(parser)
     options.add_network(parser)
     options.add_kubelet(parser)
     options.add_logging(parser)

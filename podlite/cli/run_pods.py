@@ -32,11 +32,11 @@ from podlite.kubelet.status_manager import DELETED
 from podlite.kubelet.written_pods import keep
 
 if TYPE_CHECKING:
+    from podlite.agent.remote_node import RemoteNode
     from podlite.api.manifest import Manifests
     from podlite.api.pod import Pod
     from podlite.kubelet.hopeless import Hopeless
     from podlite.runtime.spawner import Launched
-    from podlite.runtime.store import Sandbox
 
 # After the grace period of a pod that is being ended, how long until that is given up.
 END_SECONDS = 30.0
@@ -48,6 +48,13 @@ async def run_pods(arguments: argparse.Namespace, manifests: Manifests, launched
     """Runs the pods to their end and returns the exit status."""
     node_options = options.node_options(arguments)
     node_options.pods_survive = arguments.keep
+    if arguments.runtime_endpoint:
+        from podlite.agent.remote_node import open_remote_node
+        from podlite.cli.cri import require_grpc
+
+        require_grpc("--runtime-endpoint")
+        async with open_remote_node(node_options, arguments.runtime_endpoint) as remote:
+            return await Run(remote, arguments).to_the_end(manifests)
     async with open_node(node_options, launched) as node:
         return await Run(node, arguments).to_the_end(manifests)
 
@@ -58,7 +65,7 @@ class Run:
     With --keep pods are stopped where they would be deleted, and stay when the run is over.
     """
 
-    def __init__(self, node: Node, arguments: argparse.Namespace) -> None:
+    def __init__(self, node: Node | RemoteNode, arguments: argparse.Namespace) -> None:
         self._node = node
         self._kubelet = node.kubelet
         self._arguments = arguments
@@ -71,7 +78,7 @@ class Run:
 
     async def to_the_end(self, manifests: Manifests) -> int:
         """Adds the pods and waits; whatever happens, they are ended and removed afterwards."""
-        self._node.runtime.on_deletion_requested = self._deletion_requested
+        self._node.when_deletion_requested(self._deletion_requested)
         try:
             async with anyio.create_task_group() as self._tasks:
                 self._tasks.start_soon(self._signals)
@@ -193,11 +200,10 @@ class Run:
             except PodliteError:
                 self._over(uid)
 
-    def _deletion_requested(self, sandbox: Sandbox, grace: int) -> None:
+    def _deletion_requested(self, uid: str, grace: int) -> None:
         """`podlite rm` from another terminal."""
-        uid = sandbox.config.metadata.uid
         if uid in self._order:
-            self._node.runtime.tasks.start_soon(self._delete, uid, grace)
+            self._tasks.start_soon(self._delete, uid, grace)
 
     async def _delete(self, uid: str, grace: int) -> None:
         try:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import grpc
 import grpc.aio
 from anyio.abc import ByteStream, TaskGroup
@@ -30,6 +31,7 @@ CALL_SECONDS = 120.0
 SANDBOX_SECONDS = 240.0
 # Beyond the time that the process itself has, for the runtime to say so.
 _MARGIN_SECONDS = 10.0
+_SUBSCRIBE_SECONDS = 0.2
 
 # grpc's own reconnection waits up to two minutes; a runtime that was restarted is there again sooner.
 _OPTIONS = (
@@ -82,6 +84,10 @@ class RemoteRuntime:
             return await self._methods[name](request, timeout=timeout)
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
+        except asyncio.CancelledError:
+            # grpc's own, which no cancel scope would take for its cancellation: whose it is raises one here.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            raise
 
     def _error(self, error: Any) -> CRIError:
         details = str(error.details() or "")
@@ -268,12 +274,21 @@ class RemoteRuntime:
 
     @asynccontextmanager
     async def get_container_events(self) -> AsyncIterator[AsyncIterator[cri.ContainerEvent]]:
-        """The subscription is asked for on entering; runtimes do not say when it has begun. Ends with the runtime."""
+        """The subscription is asked for on entering; podlite says when it has begun, other runtimes only with their
+        first event. Ends with the runtime."""
         stream = self._methods["GetContainerEvents"](wire.GetEventsRequest())
+        begun = asyncio.ensure_future(stream.initial_metadata())
         try:
+            await asyncio.wait((begun,), timeout=_SUBSCRIBE_SECONDS)
             yield self._events(stream)
         finally:
             stream.cancel()
+            # Until both are over gRPC reports to this event loop, which may be closed the next moment.
+            with anyio.CancelScope(shield=True):
+                ending = asyncio.ensure_future(stream.code())
+                await asyncio.wait((begun, ending), timeout=1)
+                for each in (begun, ending):
+                    each.cancel()
 
     async def _events(self, stream: Any) -> AsyncIterator[cri.ContainerEvent]:
         try:
@@ -282,6 +297,7 @@ class RemoteRuntime:
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from None
         except asyncio.CancelledError:
+            await anyio.lowlevel.checkpoint_if_cancelled()
             # grpc raises this for a stream that was cancelled here, too: then it is just the end.
             if not stream.cancelled():
                 raise

@@ -122,8 +122,9 @@ class _Translation:
                     values[field.name] = _below(item, field)
         for field in self.fields:
             if field.required and field.name not in values:
-                if isinstance(getattr(message, field.path[0], None), str):
-                    values[field.name] = ""
+                item = getattr(message, field.path[0])
+                if isinstance(item, str | int):
+                    values[field.name] = field.from_wire(item)  # zero, which the wire leaves out
                 else:
                     raise InvalidArgumentError(f"the request's {self.message.DESCRIPTOR.name} has no {field.name}")
         return self.seam(**values)

@@ -81,6 +81,13 @@ def test_there_and_back(value: types.Message) -> None:
     assert from_wire(type(value), received) == value
 
 
+def test_a_required_number_that_is_zero_is_not_missing() -> None:
+    event = types.ContainerEvent(
+        container_id="c", container_event_type=types.ContainerEventType.CONTAINER_CREATED_EVENT, created_at=1
+    )
+    assert from_wire(types.ContainerEvent, to_wire(event)) == event
+
+
 def test_zero_and_absent_are_two_things() -> None:
     assert not to_wire(types.LinuxSandboxSecurityContext()).HasField("run_as_user")
     assert to_wire(types.LinuxSandboxSecurityContext(run_as_user=0)).HasField("run_as_user")

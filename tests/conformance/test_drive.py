@@ -1,0 +1,255 @@
+"""podlite as the kubelet of another runtime: the kubelet's side unchanged, over the wire.
+
+Against podlite's own server always, and against Debian's containerd where that is installed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from podlite.api.manifest import load_manifests
+from podlite.api.pod import Pod
+from podlite.cri.errors import ImageError, NotFoundError, UnavailableError
+from podlite.cri.types import ImageSpec
+from podlite.kubelet.kubelet import Kubelet
+from podlite.kubelet.types import KubeletConfig
+from podlite.rpc.client import RemoteRuntime
+from podlite.rpc.server import serve
+from podlite.rpc.streaming.server import open_streaming
+from podlite.runtime.layout import Layout
+from podlite.runtime.service import Runtime
+from tests.support import containerd
+from tests.support.behaviours import log_of
+from tests.support.containers import HOST_IMAGE
+
+pytestmark = [pytest.mark.root, pytest.mark.anyio]
+
+
+@pytest.fixture(scope="module")
+def containerd_socket() -> Iterator[str]:
+    """Empty where it is not installed."""
+    if containerd.missing():
+        yield ""
+        return
+    with containerd.containerd() as socket:
+        yield socket
+
+
+@asynccontextmanager
+async def _own_server(layout: Layout, runtime: Runtime) -> AsyncIterator[str]:
+    async with (
+        open_streaming(runtime) as streaming,
+        serve(runtime, runtime.images, f"{layout.run_dir}/cri.sock", streaming) as path,
+    ):
+        yield path
+
+
+@pytest.fixture(params=["podlite", "containerd"])
+async def remote(
+    request: pytest.FixtureRequest, runtime: Runtime, layout: Layout, containerd_socket: str
+) -> AsyncIterator[RemoteRuntime]:
+    """A runtime behind its socket; `image` is one that it has, with a shell."""
+    if request.param == "containerd":
+        if not containerd_socket:
+            pytest.skip(f"not installed: {containerd.missing()}")
+        async with RemoteRuntime(containerd_socket) as opened:
+            opened.image = containerd.IMAGE  # type: ignore[attr-defined]
+            yield opened
+        return
+    async with _own_server(layout, runtime) as path, RemoteRuntime(path) as opened:
+        opened.image = HOST_IMAGE  # type: ignore[attr-defined]
+        yield opened
+
+
+@pytest.fixture
+async def kubelet(remote: RemoteRuntime, layout: Layout) -> AsyncIterator[Kubelet]:
+    config = KubeletConfig(
+        node_name="node-1",
+        run_dir=f"{layout.run_dir}/kubelet",
+        state_dir=layout.state_dir,
+        log_dir=layout.log_dir,
+        cgroup_root=layout.cgroup_root,
+        sync_error_back_off=0.2,
+        container_back_off=0.2,
+    )
+    async with Kubelet(remote, remote.images, config) as opened:
+        yield opened
+        uids = [each.metadata.uid for each in opened.pods()]
+        for uid in uids:
+            await opened.delete_pod(uid, 0)
+        for uid in uids:
+            await opened.wait_removed(uid)
+        assert await remote.list_pod_sandbox() == []
+        assert await remote.list_containers() == []
+
+
+def pod(remote: RemoteRuntime, spec: str) -> Pod:
+    """A pod by the YAML of its spec; IMAGE in it is an image that the runtime has."""
+    lines = spec.replace("IMAGE", remote.image).strip("\n").splitlines()  # type: ignore[attr-defined]
+    text = "apiVersion: v1\nkind: Pod\nmetadata: {name: driven}\nspec:\n" + "\n".join(f"  {each}" for each in lines)
+    (found,) = load_manifests([("test", text)], validate="strict").pods
+    return found
+
+
+async def reached(kubelet: Kubelet, uid: str, condition: Callable[[Pod], bool]) -> Pod:
+    """The pod once the condition holds of it."""
+    found: list[Pod] = []
+    with anyio.fail_after(60):
+        with kubelet.watch() as changes:
+            async for change in changes:
+                if change.pod.metadata.uid == uid and condition(change.pod):
+                    found.append(change.pod)
+                    break
+    return found[0]
+
+
+async def test_a_pod_from_beginning_to_end(kubelet: Kubelet, remote: RemoteRuntime) -> None:
+    """Init container, volume, environment, log, exit code, all through the wire."""
+    made = await kubelet.add_pod(
+        pod(
+            remote,
+            """
+restartPolicy: Never
+volumes: [{name: v, emptyDir: {}}]
+initContainers:
+- {name: i, image: IMAGE, command: [sh, -c, 'echo from init > /v/file'], volumeMounts: [{name: v, mountPath: /v}]}
+containers:
+- name: c
+  image: IMAGE
+  command: [sh, -c, 'cat /v/file; echo "$WHO" >&2; exit 3']
+  env: [{name: WHO, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+  volumeMounts: [{name: v, mountPath: /v}]
+""",
+        )
+    )
+    ended = await kubelet.wait_terminated(made.metadata.uid)
+    assert ended.status.phase == "Failed"
+    state = ended.status.container_statuses[0].state.terminated
+    assert state is not None
+    assert (state.exit_code, state.reason) == (3, "Error")
+    assert "from init" in await log_of(kubelet, ended, "c")
+
+
+async def test_probes_restarts_and_the_grace_period(kubelet: Kubelet, remote: RemoteRuntime) -> None:
+    """An exec probe goes by ExecSync; what it kills is restarted; the end is asked for before it is forced."""
+    made = await kubelet.add_pod(
+        pod(
+            remote,
+            """
+restartPolicy: Always
+terminationGracePeriodSeconds: 30
+containers:
+- name: c
+  image: IMAGE
+  command: [sh, -c, 'trap "exit 0" TERM; touch /tmp/healthy; while :; do sleep 0.05; done']
+  volumeMounts: [{name: t, mountPath: /tmp}]
+  livenessProbe: {exec: {command: [test, -e, /tmp/healthy]}, periodSeconds: 1, failureThreshold: 1}
+volumes: [{name: t, emptyDir: {}}]
+""",
+        )
+    )
+    uid = made.metadata.uid
+    running = await reached(kubelet, uid, _running)
+    id = running.status.container_statuses[0].container_id.partition("://")[2]
+    assert (await remote.exec_sync(id, ["rm", "/tmp/healthy"])).exit_code == 0
+    again = await reached(
+        kubelet, uid, lambda each: each.status.container_statuses[0].restart_count == 1 and _running(each)
+    )
+    last = again.status.container_statuses[0].last_state.terminated
+    assert last is not None
+    assert last.exit_code == 0, "it was killed, not asked"
+    await kubelet.delete_pod(uid)
+    with anyio.fail_after(60):
+        await kubelet.wait_removed(uid)
+
+
+def _running(each: Pod) -> bool:
+    statuses = each.status.container_statuses
+    return bool(statuses) and statuses[0].state.running is not None
+
+
+async def test_exec_attach_and_port_forward(kubelet: Kubelet, remote: RemoteRuntime) -> None:
+    """What the runtime answers with a URL for is dialled, whoever serves it."""
+    made = await kubelet.add_pod(
+        pod(
+            remote,
+            """
+restartPolicy: Never
+containers:
+- {name: c, image: IMAGE, stdin: true, command: [sh, -c, 'while read line; do echo got $line; done']}
+""",
+        )
+    )
+    running = await reached(kubelet, made.metadata.uid, _running)
+    id = running.status.container_statuses[0].container_id.partition("://")[2]
+    streams: dict[str, Any] = {"stdin": True, "stdout": True, "stderr": True}
+    async with await remote.exec(id, ["sh", "-c", "cat; echo err >&2; exit 7"], tty=False, **streams) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        await process.stdin.send(b"through the wire")
+        await process.stdin.aclose()
+        assert b"".join([chunk async for chunk in process.stdout]) == b"through the wire"
+        assert b"".join([chunk async for chunk in process.stderr]) == b"err\n"
+        assert await process.wait() == 7
+    async with await remote.attach(id, tty=False, **streams) as attached:
+        assert attached.stdin is not None
+        assert attached.stdout is not None
+        await attached.stdin.send(b"a line\n")
+        assert await attached.stdout.receive() == b"got a line\n"
+    (sandbox,) = await remote.list_pod_sandbox()
+    with pytest.raises((UnavailableError, anyio.EndOfStream, anyio.BrokenResourceError)):
+        async with await remote.port_forward(sandbox.id, 9) as stream:
+            await stream.receive()
+
+
+async def test_errors_are_the_seams_own(remote: RemoteRuntime) -> None:
+    with pytest.raises(NotFoundError):
+        await remote.container_status("0" * 64)
+    await remote.stop_container("0" * 64, 0)
+    await remote.remove_container("0" * 64)
+    await remote.stop_pod_sandbox("0" * 64)
+    await remote.remove_pod_sandbox("0" * 64)
+    assert await remote.images.image_status(ImageSpec(image="nowhere.example/none:1")) is None
+    with pytest.raises((ImageError, UnavailableError)):
+        await remote.images.pull_image(ImageSpec(image="127.0.0.1:9/none:1"))
+
+
+async def test_a_program_that_is_not_there(kubelet: Kubelet, remote: RemoteRuntime) -> None:
+    spec = "restartPolicy: Never\ncontainers: [{name: c, image: IMAGE, command: [/no/such/program]}]"
+    made = await kubelet.add_pod(pod(remote, spec))
+
+    def failed(each: Pod) -> bool:
+        statuses = each.status.container_statuses
+        return bool(statuses) and (statuses[0].state.terminated is not None)
+
+    ended = await reached(kubelet, made.metadata.uid, failed)
+    state = ended.status.container_statuses[0].state.terminated
+    assert state is not None
+    # pkg/kubelet/kuberuntime: what StartContainer said is in the message.
+    assert state.exit_code == 128
+    assert state.reason in ("StartError", "ContainerCannotRun")
+    assert "/no/such/program" in state.message
+
+
+async def test_podlite_run_on_another_runtime(runtime: Runtime, layout: Layout) -> None:
+    async with _own_server(layout, runtime) as path:
+        arguments = [f"--runtime-endpoint=unix://{path}", f"--run-dir={layout.run_dir}/kubelet"]
+        arguments += [
+            f"--state-dir={layout.state_dir}",
+            f"--log-dir={layout.log_dir}",
+            f"--cgroup-root={layout.cgroup_root}",
+        ]
+        command = [sys.executable, "-m", "podlite", "run", *arguments, "--image", HOST_IMAGE, "--", "sh", "-c"]
+        done = await anyio.run_process([*command, "echo output; exit 6"], check=False)
+        assert (done.stdout, done.returncode) == (b"output\n", 6)
+    gone = await anyio.run_process([*command, "true"], check=False, stderr=subprocess.PIPE)
+    assert gone.returncode == 2
+    assert b"does not answer" in gone.stderr
