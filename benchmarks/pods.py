@@ -280,11 +280,19 @@ async def churn(arguments: argparse.Namespace) -> None:
             await node.kubelet.wait_removed(uid)
             if count in (1, 100) or count % max(1, arguments.pods // 10) == 0:
                 gc.collect()
-                now = left_behind(node)
+                now = await settled(node, before)
                 left = grown(before, now) if before else "the first, counted from here"
                 print(f"after {count:5}: {controller()}   left: {left}")
                 before = before or now
         print(f"{(time.perf_counter() - begin) / arguments.pods * 1000:.1f} ms a pod")
+
+
+async def settled(node: Node, before: dict[str, int]) -> dict[str, int]:
+    """What is left, once the kernel has freed the last network namespaces, which it does in its own time."""
+    deadline = time.monotonic() + 10
+    while (now := left_behind(node)) != before and before and time.monotonic() < deadline:  # noqa: ASYNC110
+        await anyio.sleep(0.05)
+    return now
 
 
 def controller() -> str:

@@ -38,7 +38,9 @@ async def test_a_poisoned_thread_is_retired_and_replaced() -> None:
             second, at = await threads.run(where)
             assert (second != first, at) == (True, home)
             first = second
-        assert len([each for each in threading.enumerate() if each.name == "podlite-netns"]) == 1
+        with anyio.fail_after(10):
+            while len([each for each in threading.enumerate() if each.name == "podlite-netns"]) > 1:
+                await anyio.sleep(0.01)  # the lost ones have told of it and are about to end
     finally:
         await anyio.to_thread.run_sync(threads.close)
     assert not [each for each in threading.enumerate() if each.name == "podlite-netns"]
