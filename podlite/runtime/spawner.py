@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Launched = tuple[socket.socket, int]
 
+# What a shim takes to notice that nobody wants it, many times over.
+ABANDONED_SECONDS = 5.0
+
 
 class SpawnerError(PodliteError):
     """The spawner could not be started, or could not fork."""
@@ -163,17 +166,20 @@ class ForkRequest:
         self._message: Message = {"m": "fork", **config}
         self._future = channel.new_request(self._message)
         self._ours: socket.socket | None = None
+        self._sent = False
 
     def send(self, directory_fd: int) -> None:
         """Sends the request; `directory_fd` is the pod's directory. Blocking. Raises ChannelClosedError."""
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         with theirs:
+            self._sent = True
             self._channel.send_blocking(self._message, [theirs.fileno(), directory_fd])
 
     async def result(self) -> Forked:
         """The forked shim. Raises SpawnerError."""
         try:
-            message, fds = await self._future
+            # Shielded: whoever gives this up has to know whether there is a shim; see `ended`.
+            message, fds = await asyncio.shield(self._future)
         except Reply as error:
             self.abandon()
             raise SpawnerError(f"the pod's shim cannot be forked: {failure_text(error.message)}") from None
@@ -187,9 +193,32 @@ class ForkRequest:
         steps.report(steps.Span("shim.fork", message["start"], message["end"], {}, "spawner"))
         return Forked(message["pid"], fds[0] if fds else -1, self._ours)
 
+    async def ended(self) -> bool:
+        """Abandons the fork, and returns when there is no shim, or none any more: it makes nothing from then on.
+
+        False if that cannot be known within ABANDONED_SECONDS.
+        """
+        self.abandon()
+        if not self._sent:
+            self._future.cancel()
+            return True
+        with anyio.move_on_after(ABANDONED_SECONDS):
+            try:
+                _, fds = await asyncio.shield(self._future)
+            except (Reply, ChannelClosedError):
+                return True  # it was not forked; or its spawner was killed and cannot tell
+            try:
+                if fds:
+                    await anyio.wait_readable(fds[0])
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            return True
+        self._future.cancel()
+        return False
+
     def abandon(self) -> None:
         """Closes our end of the shim's channel: a shim that was forked all the same ends by itself."""
-        self._future.cancel()
         if self._ours is not None:
             self._ours.close()
             self._ours = None

@@ -319,8 +319,10 @@ def remove_network(network: PodNetwork, sandbox: Sandbox) -> None:
 
 async def _end_shim(sandbox: Sandbox, fork: ForkRequest) -> None:
     if sandbox.shim is None:
-        # Not there, or forked a moment ago: with its channel closed it ends by itself.
-        fork.abandon()
+        # Not there, or forked a moment ago: with its channel closed it ends by itself, but not before it has made
+        # its socket, which would lie in the directory for ever.
+        if not await fork.ended():
+            raise CRIError("the pod's shim does not end")
         return
     if not await sandbox.shim.shutdown():
         raise CRIError("the pod's shim does not end")
