@@ -150,7 +150,12 @@ class Host:
         found: dict[str, Any] = {
             "links": sorted(link["ifname"] for link in json.loads(sh("ip -j link"))),
             "addresses": sh("ip -o address show | sed 's/valid_lft.*//'"),
-            "routes": sorted(sh("ip route show table all; ip -6 route show table all").splitlines()),
+            # But for those that the kernel itself makes of the addresses, in its own time.
+            "routes": sorted(
+                line
+                for line in sh("ip -4 route show table all; ip -6 route show table all").splitlines()
+                if "table local proto kernel" not in line
+            ),
             "neighbours": sh("ip neigh show nud permanent"),
             "rules": sh("nft list ruleset 2>/dev/null"),
             "files": sorted(
