@@ -46,6 +46,7 @@ async def open_cri(
         network=networks,
         namespace_threads=threads,
         many=True,
+        warm_pool=options.warm_pool,
         launched=launched,
         adoptable=True,
         keeper=KEEPER,

@@ -39,7 +39,7 @@ class NodeOptions(msgspec.Struct, kw_only=True):
     `network` is the network of pods that ask for none by annotation; `firewall` is `leave` or `integrate`. `many`
     is for programs that run a great many pods. With `pods_survive` leaving does not end the pods; with `adoptable`
     they run on whatever becomes of the program, and the next one with the same directories adopts them. `kubelet` are
-    settings of KubeletConfig that do not follow from the rest.
+    settings of KubeletConfig that do not follow from the rest. `warm_pool` is how many ready sandboxes are kept.
     """
 
     layout: Layout = Layout()
@@ -49,6 +49,7 @@ class NodeOptions(msgspec.Struct, kw_only=True):
     cni_bin_dirs: tuple[str, ...] = ()
     firewall: str = "leave"
     namespace_threads: int = 1
+    warm_pool: int = 0
     many: bool = False
     pods_survive: bool = False
     adoptable: bool = False
@@ -98,6 +99,7 @@ async def open_node(options: NodeOptions, launched: Launched | None = None) -> A
         network=networks,
         namespace_threads=threads,
         many=options.many,
+        warm_pool=options.warm_pool,
         launched=launched,
         pods_survive=options.pods_survive,
         adoptable=options.adoptable,

@@ -148,7 +148,6 @@ class Run:
                 self._skip(f"peer {text} is skipped: it is compared in {names} only")
                 continue
             found.append(peer)
-            self.outcome.notes.append(peer.note)
         return found
 
     def _skip(self, why: str) -> None:
@@ -174,6 +173,7 @@ class Run:
                 if case.impl == PODLITE and not case.variant:
                     raise
                 self._skip(f"{case.impl} {case.name} is left out, it fails: {explain(error)}")
+        self.outcome.notes += [peer.note for peer in found]
         return [case for case in cases if _key(case) in self._workloads]
 
     async def _warm_up(self, result: CaseResult) -> None:

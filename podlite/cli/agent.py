@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=20.0,
         help="read manifests again this often, changed or not (20)",
     )
+    options.add_warm_pool(parser)
     options.add_network(parser)
     options.add_kubelet(parser)
     options.add_logging(parser)
@@ -57,6 +58,7 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
 
     node = options.node_options(arguments)
     node.namespace_threads = 2
+    node.warm_pool = arguments.warm_pool
     directories = arguments.manifest_dir or [MANIFEST_DIR]
     agent = AgentOptions(
         node=node,

@@ -132,6 +132,8 @@ def _node_options(arguments: argparse.Namespace) -> NodeOptions:
     node = options.node_options(arguments)
     node.namespace_threads = NAMESPACE_THREADS
     node.many = True
+    # The run fills and empties the pool itself.
+    node.warm_pool = 0
     return node
 
 

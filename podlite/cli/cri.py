@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--streaming-port", metavar="PORT", type=int, default=0, help="the port (any that is free)")
     group.add_argument("--streaming-cert", metavar="FILE", default="", help="a certificate: the streams speak TLS")
     group.add_argument("--streaming-key", metavar="FILE", default="", help="the certificate's key")
+    options.add_warm_pool(parser)
     options.add_network(parser)
     options.add_logging(parser)
     options.add_directories(parser)
@@ -56,6 +57,8 @@ async def _serve(arguments: argparse.Namespace, launched: Launched | None) -> No
     from podlite.agent.cri_server import ServerOptions, open_cri
     from podlite.cli import terminal
 
+    node = options.node_options(arguments)
+    node.warm_pool = arguments.warm_pool
     server = ServerOptions(
         listen=arguments.listen,
         streaming_address=arguments.streaming_address,
@@ -64,7 +67,7 @@ async def _serve(arguments: argparse.Namespace, launched: Launched | None) -> No
         key=arguments.streaming_key,
     )
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-        async with open_cri(options.node_options(arguments), server, launched):
+        async with open_cri(node, server, launched):
             # What is there now stays; what comes and goes with the calls is collected.
             gc.collect()
             gc.freeze()

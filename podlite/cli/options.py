@@ -140,6 +140,20 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_warm_pool(parser: argparse.ArgumentParser) -> None:
+    """For the programs that live long."""
+    parser.add_argument(
+        "--warm-pool", metavar="N", type=_count, default=0, help="keep N ready sandboxes for the pods to come (0)"
+    )
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("it must be 0 or more")
+    return value
+
+
 def add_logging(parser: argparse.ArgumentParser) -> None:
     """podlite's own log."""
     group = parser.add_argument_group(LOG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
@@ -13,25 +14,27 @@ from anyio import to_thread
 
 from podlite.bench.peers import Context
 from podlite.bench.peers.commands import make_rootfs, program, run
-from podlite.bench.workload import Workload
+from podlite.bench.workload import OperationFailedError, Workload
 
 _HOST = "hostNetwork"
 
 
 class Podman:
     impl = "podman"
-    note = "podman: run --rm --rootfs, its own network; run removes the container too: no teardown beside"
     work = (("pod", ""), ("pod", _HOST), ("exec", ""), ("restart", ""))
 
     def __init__(self, path: str, context: Context) -> None:
         self._path = path
         self._directory = f"{context.directory}/podman"
+        self._runtime: list[str] = []
+        self.note = "podman: run --rm --rootfs, its own network; run removes the container too: no teardown beside"
 
     @asynccontextmanager
     async def open(self, scenario: str, variant: str) -> AsyncIterator[Workload]:
         rootfs = await to_thread.run_sync(make_rootfs, self._directory, ["/bin/true", "/bin/sleep"])
         network = ["--network=host"] if variant == _HOST else []
-        containers = _Containers(self._path, [*network, "--rootfs", rootfs])
+        await self._choose_runtime(rootfs)
+        containers = _Containers(self._path, [*self._runtime, *network, "--rootfs", rootfs])
         if scenario == "pod":
             yield _OneShot(containers)
         elif scenario == "restart":
@@ -43,6 +46,18 @@ class Podman:
             finally:
                 with anyio.CancelScope(shield=True):
                     await containers.teardown(name)
+
+    async def _choose_runtime(self, rootfs: str) -> None:
+        """podman's own choice, crun as a rule; runc where that does not work (crun 1.8: hybrid cgroups)."""
+        runc = shutil.which("runc", path="/usr/bin:/usr/sbin:/usr/local/bin:/usr/local/sbin")
+        if self._runtime or runc is None:
+            return
+        trial = ["run", "--rm", "--network=none", "--rootfs", rootfs, "/bin/true"]
+        try:
+            await run([self._path, *trial])
+        except OperationFailedError:
+            self._runtime = [f"--runtime={runc}"]
+            self.note += "; with runc, for its own choice of an OCI runtime does not work here"
 
 
 class _Containers:

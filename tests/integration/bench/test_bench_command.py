@@ -181,6 +181,53 @@ def test_peers_run_in_between_and_are_ratios(layout: Layout, json_file: str) -> 
     assert set(found["leaks"].values()) == {0}
 
 
+def test_a_cri_endpoint_is_a_peer(layout: Layout, json_file: str, short_tmp: str) -> None:
+    """podlite's own server, which speaks the same CRI as containerd's."""
+    other = [
+        f"--run-dir={short_tmp}/cri/run",
+        f"--state-dir={short_tmp}/cri/state",
+        f"--log-dir={short_tmp}/cri/log",
+        f"--netns-dir={layout.netns_dir}",
+        f"--cgroup-root={layout.cgroup_root}",
+    ]
+    socket = f"{short_tmp}/peer.sock"
+    server = [sys.executable, "-m", "podlite", "cri", f"--listen=unix://{socket}", "--network=none", *other]
+    with subprocess.Popen(server, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stderr is not None
+            assert "served" in running.stderr.readline()
+            done = bench(
+                layout,
+                *("sandbox", "pod", "exec", "restart", f"--vs=cri:unix://{socket}"),
+                *("--peer-image=podlite.local/host:1", "--network=none"),
+                *("--count=4", "--rounds=2", "--warm-up=1", "--json", json_file),
+            )
+        finally:
+            running.terminate()
+            running.communicate()
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = report(json_file)
+    assert set(found["leaks"].values()) == {0}
+    counts = {(each["name"], each["impl"]): (each["count"], each["errors"]) for each in found["scenarios"]}
+    for name in ("sandbox", "sandbox (hostNetwork)", "pod", "pod (hostNetwork)", "exec", "restart"):
+        assert counts[name, "peer"] == (4, 0)
+    assert "hostNetwork on both" in " ".join(each["name"] for each in found["ratios"])
+
+
+def test_the_warm_pool(layout: Layout, json_file: str) -> None:
+    done = bench(
+        layout, *("sandbox", "pod", "--warm-pool=4", "--network=none", "--count=6", "--rounds=2", "--json", json_file)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = report(json_file)
+    assert set(found["leaks"].values()) == {0}
+    for each in found["scenarios"]:
+        assert 0 < each["pool"]["hit_rate"] <= 1
+        assert each["pool"]["refill_ms"] > 0
+    assert "sandbox.claim" in found["scenarios"][0]["steps_ms"]
+    assert "hit rate" in done.stdout
+
+
 def test_a_peer_that_fails_is_reported_and_never_counted(layout: Layout, json_file: str, short_tmp: str) -> None:
     broken = f"{short_tmp}/ip"
     with open(broken, "w") as file:
