@@ -240,8 +240,7 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 }
 
 # What of a resource list is enforced, as are huge pages; anything else is refused.
-_RESOURCES = ("cpu", "memory")
-_NOT_MEASURED = "what containers write is not measured; give them an emptyDir with a sizeLimit"
+_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _NO_DEVICES = "there are no device plugins here that could provide it"
 
 
@@ -315,18 +314,12 @@ def _used_below(owner: Object, path: str, row_path: str, inherited: str, pod: Po
         elif isinstance(value, Object):
             yield from _used_below(value, f"{path}.{wire}", place, rule, pod)
         elif place in ("spec.containers[].resources.limits", "spec.containers[].resources.requests"):
-            yield from _used_resources(value, f"{path}.{wire}", limits=wire == "limits")
+            yield from _used_resources(value, f"{path}.{wire}")
 
 
-def _used_resources(resources: dict[str, str], path: str, *, limits: bool) -> Iterator[tuple[str, str, str]]:
+def _used_resources(resources: dict[str, str], path: str) -> Iterator[tuple[str, str, str]]:
     for name in resources:
-        if name in _RESOURCES or name.startswith("hugepages-"):
-            continue
-        if name == "ephemeral-storage" and not limits:
-            yield (f"{path}[{name}]", *_split(_NO_SCHEDULER))
-        elif name == "ephemeral-storage":
-            yield (f"{path}[{name}]", REFUSED, _NOT_MEASURED)
-        else:
+        if name not in _RESOURCES and not name.startswith("hugepages-"):
             yield (f"{path}[{name}]", REFUSED, _NO_DEVICES)
 
 

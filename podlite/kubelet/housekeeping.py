@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from podlite import log
 from podlite.cri.errors import CRIError
 from podlite.errors import PodliteError
-from podlite.kubelet import events, labels
+from podlite.kubelet import events, labels, local_storage
 from podlite.kubelet.container_gc import collect_garbage, garbage_plan
 from podlite.kubelet.container_logs import ContainerLogManager
 from podlite.kubelet.image_gc import ImageGC
@@ -20,14 +20,13 @@ from podlite.kubelet.worker_states import WorkerState
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from podlite.api.pod import Pod
     from podlite.kubelet.kubelet import Kubelet
     from podlite.kubelet.pleg import Pleg
     from podlite.kubelet.pod_parts import PodParts
     from podlite.kubelet.pod_workers import PodWorkers
 
-# eviction.monitoringInterval: how often the sizes of emptyDir volumes are looked at.
-_VOLUME_PERIOD = 10.0
+# eviction.monitoringInterval: how often what pods take of the disk is looked at.
+_STORAGE_PERIOD = 10.0
 
 
 class Housekeeping:
@@ -43,7 +42,7 @@ class Housekeeping:
         self.image_gc = ImageGC(kubelet.runtime, kubelet.images, kubelet.recorder, kubelet.clock, config)
         self._duties: list[tuple[float, Callable[[], Awaitable[None]]]] = [
             (config.container_log_monitor_interval, self.rotate_logs),
-            (_VOLUME_PERIOD, self.check_volumes),
+            (_STORAGE_PERIOD, self.check_storage),
             (config.container_gc_period, self.collect_containers),
             (config.image_gc_period, self.collect_images),
             (config.evented_relist_period, self.relist),
@@ -74,12 +73,14 @@ class Housekeeping:
         if running:
             await self._logs.rotate_logs(running)
 
-    async def check_volumes(self) -> None:
-        """Evicts pods whose emptyDir volumes have grown beyond their limit."""
+    async def check_storage(self) -> None:
+        """Evicts pods that take more of the disk than they may."""
         for record in self._workers:
-            if record.state is not WorkerState.SYNC or not _has_limited_volume(record.pod):
+            if record.state is not WorkerState.SYNC or not local_storage.is_limited(record.pod):
                 continue
-            message = await self._parts.exceeded_volume_limit(record.pod)
+            message = await local_storage.exceeded_limit(
+                record.pod, self._pleg.get(record.uid), self._kubelet.runtime, self._kubelet.config
+            )
             if message and record.state is WorkerState.SYNC:
                 log.warning("a pod is evicted", pod=labels.pod_name(record.pod), why=message)
                 await self._kubelet.evict_pod(record.uid, message)
@@ -102,7 +103,3 @@ class Housekeeping:
         """Looks at everything, should an event ever have been lost."""
         if self._pleg.evented:
             await self._pleg.relist()
-
-
-def _has_limited_volume(pod: Pod) -> bool:
-    return any(each.empty_dir is not None and each.empty_dir.size_limit for each in pod.spec.volumes)

@@ -157,10 +157,6 @@ class PodParts:
         except VolumeError as error:
             self._recorder.pod_event(pod, events.WARNING, events.FAILED_MOUNT, error.message)
 
-    async def exceeded_volume_limit(self, pod: Pod) -> str:
-        """Why the pod is to be evicted for what its volumes hold; empty if it is not."""
-        return await self._volume_manager().exceeded_limit(pod)
-
     def _volume_manager(self) -> VolumeManager:
         if self._volumes is None:
             from podlite.kubelet.volumes.manager import VolumeManager

@@ -108,17 +108,6 @@ class VolumeManager:
             await anyio.to_thread.run_sync(remove_pod_directory, self._config, uid)
         self._locks.pop(uid, None)
 
-    async def exceeded_limit(self, pod: Pod) -> str:
-        """The message with which the kubelet evicts a pod whose emptyDir has grown beyond its sizeLimit, or nothing.
-
-        To be asked every ten seconds or so; it walks through the files of limited volumes.
-        """
-        if not any(volume.empty_dir is not None and volume.empty_dir.size_limit for volume in pod.spec.volumes):
-            return ""
-        from podlite.kubelet.volumes.usage import exceeded_limit
-
-        return await anyio.to_thread.run_sync(exceeded_limit, pod, self._config)
-
     async def _in_thread(
         self, pod: Pod, function: Callable[..., Result], volumes: list[Volume], record: Record | None
     ) -> Result:

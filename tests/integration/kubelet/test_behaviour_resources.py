@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import re
 
+import anyio
 import pytest
 from msgspec import structs
 
+from podlite.kubelet.housekeeping import Housekeeping
 from podlite.kubelet.kubelet import Kubelet
 from podlite.linux.cgroups import Cgroups
 from tests.support.behaviours import Behaviour, check, ended, load, log_of, reached
@@ -170,3 +172,43 @@ async def test_cgroups_of_the_classes(kubelet: Kubelet, resources: str, below: s
     wanted = f"{kubelet.config.cgroup_root}/{below}{uid}/{container.id}"
     found = [path for path, _, _ in os.walk("/sys/fs/cgroup") if path.endswith(wanted)]
     assert found, wanted
+
+
+@pytest.mark.parametrize(
+    ("script", "limits", "message"),
+    [
+        (
+            "head -c 3000000 /dev/urandom > /big",
+            ("1Mi", "1Gi"),
+            'Container c exceeded its local ephemeral storage limit "1Mi". ',
+        ),
+        (
+            "head -c 3000000 /dev/urandom | base64",
+            ("2Mi", "1Gi"),
+            'Container c exceeded its local ephemeral storage limit "2Mi". ',
+        ),
+        (
+            "head -c 3000000 /dev/urandom > /v/big",
+            ("1Mi", "1Mi"),
+            "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. ",
+        ),
+    ],
+)
+async def test_local_storage_is_limited(kubelet: Kubelet, script: str, limits: tuple[str, str], message: str) -> None:
+    """What a container writes to its own files and to its log counts, for the pod also what is in emptyDirs."""
+    [pod] = load(f"""
+volumes: [{{name: v, emptyDir: {{}}}}]
+containers:
+- {{c: c, resources: {{limits: {{ephemeral-storage: {limits[0]}}}}}, volumeMounts: [{{name: v, mountPath: /v}}],
+   command: [sh, -c, '{script}; touch /v/done; sleep 1000']}}
+- {{c: d, resources: {{limits: {{ephemeral-storage: {limits[1]}}}}}, command: [sleep, "1000"]}}
+""").pods  # fmt: skip
+    uid = (await kubelet.add_pod(pod)).metadata.uid
+    await reached(kubelet, uid, {"phase": "Running"})
+    path = f"{kubelet.config.state_dir}/pods/{uid}/volumes/kubernetes.io~empty-dir/v/done"
+    with anyio.fail_after(20):
+        while not os.path.exists(path):
+            await anyio.sleep(0.02)
+    await Housekeeping(kubelet, kubelet._workers, kubelet._pleg, kubelet._parts).check_storage()
+    pod = await ended(kubelet, uid)
+    assert (pod.status.phase, pod.status.reason, pod.status.message) == ("Failed", "Evicted", message)

@@ -389,7 +389,7 @@ containers:
 """).pods  # fmt: skip
     uid = (await kubelet.add_pod(pod)).metadata.uid
     await there(f"{kubelet.config.state_dir}/pods/{uid}/volumes/kubernetes.io~empty-dir/v/done")
-    await Housekeeping(kubelet, kubelet._workers, kubelet._pleg, kubelet._parts).check_volumes()
+    await Housekeeping(kubelet, kubelet._workers, kubelet._pleg, kubelet._parts).check_storage()
     pod = await ended(kubelet, uid)
     assert (pod.status.phase, pod.status.reason) == ("Failed", "Evicted")
     assert pod.status.message == 'Usage of EmptyDir volume "v" exceeds the limit "1Mi". '
