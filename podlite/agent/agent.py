@@ -129,6 +129,7 @@ class Agent:
                 gc.enable()
                 await self._signals()
                 self._notifier.stopping()
+                self._node.runtime.leaving = True
             self._tasks.cancel_scope.cancel()
 
     async def _signals(self) -> None:

@@ -18,6 +18,7 @@ import anyio
 from anyio import to_thread
 from msgspec import structs
 
+from podlite.cri.types import ContainerState
 from podlite.errors import PodliteError
 from podlite.kubelet import admission, events, labels
 from podlite.kubelet.backoff import CONTAINER_RESET_SECONDS, BackOff
@@ -232,6 +233,11 @@ class Kubelet:
             raise PodExists(f'pods "{pod.metadata.name}" already exists')
         self._pleg.track(uid)
         runtime = await self._pleg.inspect(uid)
+        for each in runtime.containers:
+            if each.state == ContainerState.CONTAINER_CREATED:
+                # The other podlite did not come to start it. It is no instance that has ended: the next is not another.
+                await self.runtime.remove_container(each.id)
+                runtime = await self._pleg.inspect(uid)
         self._statuses.add(pod)
         record = self._workers.add(pod, adopted_state(pod, runtime))
         record.adopted = True

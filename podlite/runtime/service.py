@@ -123,6 +123,8 @@ class Runtime:
         self.threads = NamespaceThreads(namespace_threads)
         self.trash = Trash(self.layout.trash_dir, _stays)
         self.adoptable = adoptable
+        # Set before the end by who leaves pods to a successor: what is cancelled then is not unwanted.
+        self.leaving = False
         self.keeper = keeper
         self.pods_survive = pods_survive or adoptable
         if not isinstance(network, Networks):
@@ -212,6 +214,7 @@ class Runtime:
                 await self.pool.close()
             if not self.pods_survive:
                 await self._remove_all()
+            self.leaving = True
             for sandbox in self.store.sandboxes.values():
                 if sandbox.shim is not None:
                     sandbox.shim.close()
@@ -347,6 +350,8 @@ class Runtime:
 
     def shim_lost(self, sandbox: Sandbox) -> None:
         """The shim has ended: as asked, or it was killed, and its containers and namespaces are gone with it."""
+        if self.leaving:
+            return  # it is only that we do not talk to it any more
         was_ready, sandbox.ready = sandbox.ready, False
         for container in sandbox.containers.values():
             if container.state in (STARTING, RUNNING):
@@ -378,7 +383,12 @@ class Runtime:
         self.on_deletion_requested(sandbox, grace)
 
     async def kill_cancelled_start(self, container: StoredContainer) -> None:
-        """The start of a container was cancelled while its shim was at it."""
+        """The start of a container was cancelled while its shim was at it: the caller does not want it any more.
+
+        Unless this runtime is leaving its pods to the next one, which finds the container as it is then.
+        """
+        if self.leaving:
+            return
         with anyio.CancelScope(shield=True), anyio.move_on_after(KILL_SECONDS):
             shim = container.sandbox.shim
             if shim is not None and not shim.gone and container.state == STARTING:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from podlite.agent.client import AnswerError, NoAgentError
+from podlite.linux.syscalls import MNT_DETACH, umount2
 from podlite.runtime.layout import Layout
 from tests.support.agents import Machine, container_status, manifest, until
 from tests.support.leaks import leaked, machine_state
@@ -352,8 +353,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="podlite-soak-") as directory:
-        print(
-            soak(
+        try:
+            report = soak(
                 directory,
                 arguments.minutes * 60,
                 arguments.seed,
@@ -361,7 +362,9 @@ def main() -> None:
                 network=arguments.network,
                 cgroup_root=f"/podlite-soak-{os.getpid()}",
             )
-        )
+            print(report)
+        finally:
+            umount2(f"{directory}/netns", MNT_DETACH)
 
 
 if __name__ == "__main__":

@@ -190,3 +190,25 @@ def test_other_commands_leave_waiting_pods_alone(machine: Machine) -> None:
     assert done.returncode == 0
     machine.start()
     assert identity(machine.running(name)) == before
+
+
+def test_stopping_in_the_middle_of_starts_disturbs_none(machine: Machine) -> None:
+    """Upgrades come at any moment: no job is killed by one, none runs twice, and no count goes up."""
+    marks = Path(machine.layout.run_dir).parent / "marks"
+    marks.mkdir()
+    machine.start()
+    mount = {"volumeMounts": [{"name": "marks", "mountPath": "/marks"}]}
+    volumes = [{"name": "marks", "hostPath": {"path": str(marks)}}]
+    names: list[str] = []
+    for number in range(12):
+        script = f"echo once >> /marks/{number}; sleep 0.2; exit 7"
+        made = machine.create(f"job-{number}", script=script, restartPolicy="Never", container=mount, volumes=volumes)
+        names.append(made["metadata"]["name"])
+        if number % 4 == 3:
+            assert machine.stop() == 0
+            machine.start()
+    for number, name in enumerate(names):
+        pod = machine.wait(name, lambda pod: pod["status"]["phase"] == "Failed")
+        status = container_status(pod)
+        assert (status["state"]["terminated"]["exitCode"], status["restartCount"]) == (7, 0)
+        assert (marks / str(number)).read_text() == "once\n"
