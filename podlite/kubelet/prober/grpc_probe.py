@@ -1,80 +1,162 @@
-"""grpc: the gRPC health checking protocol, through grpcio where that is installed.
+"""grpc: the gRPC health checking protocol, one request on a connection of its own.
 
-It is not one of podlite's dependencies: few pods need it, and it is larger than podlite.
-
-Sources: pkg/probe/grpc/grpc.go, Kubernetes 1.36; grpc/health/v1/health.proto.
+Sources: pkg/probe/grpc/grpc.go, Kubernetes 1.36; grpc/health/v1/health.proto; gRPC over HTTP2
+(https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
-import anyio.lowlevel
 
 from podlite.kubelet.gotime import duration
 from podlite.kubelet.prober.http_client import endpoint
 from podlite.kubelet.prober.http_request import USER_AGENT_VERSION
-from podlite.kubelet.prober.outcome import Outcome, ProbeError, Verdict
+from podlite.kubelet.prober.outcome import Outcome, Verdict
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from anyio.abc import SocketStream
+    from h2.connection import H2Connection
+    from h2.events import Event
 
 _METHOD = "/grpc.health.v1.Health/Check"
 # HealthCheckResponse.ServingStatus
 _STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
+# google.golang.org/grpc/codes: the names by number.
+_CODES = (
+    *("OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists"),
+    *("PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented"),
+    *("Internal", "Unavailable", "DataLoss", "Unauthenticated"),
+)
+# What a status of HTTP stands for where an answer is not gRPC's (doc/http-grpc-status-mapping.md).
+_HTTP = {400: 13, 401: 16, 403: 7, 404: 12, 429: 14, 502: 14, 503: 14, 504: 14}
+_RETRY_SECONDS = 0.1
 
 
 async def probe_grpc(host: str, port: int, service: str, timeout: float) -> Outcome:
-    """Healthy if the server says SERVING. Unencrypted, as the kubelet's. Raises ProbeError without grpcio."""
-    grpc = _grpcio()
-    address = endpoint(host, port)
-    options = [("grpc.primary_user_agent", f"kube-probe/{USER_AGENT_VERSION}"), ("grpc.enable_http_proxy", 0)]
-    connected = False
-    status = ""
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
-        check = channel.unary_unary(_METHOD, request_serializer=_request, response_deserializer=_status)
-        with anyio.move_on_after(timeout) as scope:
+    """Healthy if the server says SERVING. Unencrypted, as the kubelet's."""
+    check = _Check(host, port, service, timeout)
+    with anyio.move_on_after(timeout):
+        # As the kubelet, which goes on connecting until its time is over.
+        while True:
+            if await check.connect():
+                return check.outcome
+            await anyio.sleep(_RETRY_SECONDS)
+    if check.connected:
+        return Outcome(Verdict.FAILURE, f"timeout: health rpc did not complete within {duration(timeout)}")
+    text = f'timeout: failed to connect service "{check.address}" within {duration(timeout)}: context deadline exceeded'
+    return Outcome(Verdict.FAILURE, text)
+
+
+class _Check:
+    """One probe: `connected` once the server has begun to speak HTTP/2, `outcome` when `connect` has returned True."""
+
+    def __init__(self, host: str, port: int, service: str, timeout: float) -> None:
+        self.address = endpoint(host, port)
+        self.connected = False
+        self.outcome = Outcome(Verdict.FAILURE, "")
+        self._host = host
+        self._port = port
+        self._service = service
+        self._timeout = timeout
+        self._headers: dict[str, str] = {}
+        self._body = b""
+
+    async def connect(self) -> bool:
+        """Connects and asks; False where there was no connection that could be asked."""
+        from h2.config import H2Configuration
+        from h2.connection import H2Connection
+        from h2.exceptions import ProtocolError
+
+        try:
+            stream = await anyio.connect_tcp(self._host, self._port)
+        except OSError:
+            return False
+        http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        async with stream:
             try:
-                # As the kubelet, which goes on connecting until its time is over.
-                await channel.channel_ready()
-                connected = True
-                status = await check(service)
-            except grpc.aio.AioRpcError as error:
-                return Outcome(Verdict.FAILURE, _failure(grpc, error))
-            except anyio.get_cancelled_exc_class():
-                # grpcio raises one of its own, which the scope that was cancelled would not know again.
-                await anyio.lowlevel.checkpoint_if_cancelled()
-                raise
-    if scope.cancelled_caught:
-        text = f'timeout: failed to connect service "{address}" within {duration(timeout)}: context deadline exceeded'
-        if connected:
-            text = f"timeout: health rpc did not complete within {duration(timeout)}"
+                http.initiate_connection()
+                await stream.send(http.data_to_send())
+                await self._exchange(stream, http)
+            except (OSError, anyio.BrokenResourceError, anyio.EndOfStream, ProtocolError) as error:
+                if not self.connected:
+                    return False
+                self._headers = {"grpc-status": "14", "grpc-message": f"error reading from server: {_why(error)}"}
+        self.outcome = self._verdict()
+        return True
+
+    async def _exchange(self, stream: SocketStream, http: H2Connection) -> None:
+        """Until the answer is there."""
+        ended = False
+        while not ended:
+            for event in http.receive_data(await stream.receive()):
+                ended = self._take(http, event) or ended
+            waiting = http.data_to_send()
+            if waiting:
+                await stream.send(waiting)
+
+    def _take(self, http: H2Connection, event: Event) -> bool:
+        """Takes in what the server said; True at the end of its answer."""
+        from h2 import events
+
+        if isinstance(event, events.RemoteSettingsChanged) and not self.connected:
+            self.connected = True
+            http.send_headers(1, self._request_headers())
+            request = _request(self._service)
+            http.send_data(1, b"\0" + len(request).to_bytes(4) + request, end_stream=True)
+        elif isinstance(event, (events.ResponseReceived, events.TrailersReceived)):
+            self._headers |= {str(name): str(value) for name, value in event.headers or ()}
+        elif isinstance(event, events.DataReceived):
+            self._body += event.data or b""
+            http.acknowledge_received_data(event.flow_controlled_length or 0, 1)
+        elif isinstance(event, (events.StreamReset, events.ConnectionTerminated)):
+            self._headers.setdefault("grpc-status", "14")
+            return True
+        return isinstance(event, events.StreamEnded)
+
+    def _request_headers(self) -> list[tuple[str, str]]:
+        return [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", _METHOD),
+            (":authority", self.address),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("user-agent", f"kube-probe/{USER_AGENT_VERSION}"),
+            ("grpc-timeout", f"{max(int(self._timeout * 1000), 1)}m"),
+        ]
+
+    def _verdict(self) -> Outcome:
+        code, message = self._status()
+        if code == "OK":
+            status = _status(self._body[5:])
+            if status == "SERVING":
+                return Outcome(Verdict.SUCCESS, "service healthy")
+            return Outcome(Verdict.FAILURE, f'service unhealthy (responded with "{status}")')
+        if code == "Unimplemented":
+            text = f"error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {message}"
+        elif code == "DeadlineExceeded":
+            text = f"timeout: health rpc did not complete within {duration(self._timeout)}"
+        else:
+            text = f"error: health rpc probe failed: rpc error: code = {code} desc = {message}"
         return Outcome(Verdict.FAILURE, text)
-    if status == "SERVING":
-        return Outcome(Verdict.SUCCESS, "service healthy")
-    return Outcome(Verdict.FAILURE, f'service unhealthy (responded with "{status}")')
+
+    def _status(self) -> tuple[str, str]:
+        """The name of the status code, and what the server said about it."""
+        from urllib.parse import unquote
+
+        http = self._headers.get(":status", "200")
+        if "grpc-status" not in self._headers and http != "200":
+            code = _HTTP.get(int(http), 2) if http.isdecimal() else 2
+            return _CODES[code], f"unexpected HTTP status code received from server: {http}"
+        number = self._headers.get("grpc-status", "13")
+        known = number.isdecimal() and int(number) < len(_CODES)
+        return _CODES[int(number)] if known else f"Code({number})", unquote(self._headers.get("grpc-message", ""))
 
 
-def _grpcio() -> ModuleType:
-    try:
-        import grpc  # type: ignore[import-not-found, import-untyped, unused-ignore]
-        import grpc.aio  # type: ignore[import-not-found, import-untyped, unused-ignore]
-    except ImportError:
-        text = "a grpc probe needs the Python package grpcio, which is not installed here: pip install 'podlite[cri]'"
-        raise ProbeError(text) from None
-    module: ModuleType = grpc
-    return module
-
-
-def _failure(grpc: Any, error: Any) -> str:
-    code = error.code()
-    if code == grpc.StatusCode.UNIMPLEMENTED:
-        return (
-            f"error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {error.details()}"
-        )
-    name = "".join(part.capitalize() for part in code.name.split("_"))
-    return f"error: health rpc probe failed: rpc error: code = {name} desc = {error.details()}"
+def _why(error: Exception) -> str:
+    return "EOF" if isinstance(error, anyio.EndOfStream) else str(error)
 
 
 def _request(service: str) -> bytes:

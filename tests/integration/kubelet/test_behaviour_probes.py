@@ -251,7 +251,6 @@ async def test_readiness_gates(networked: Kubelet) -> None:
 )
 async def test_grpc(networked: Kubelet, service: str, line: str | None) -> None:
     """The gRPC health checking protocol; the pod is on the host's network, where the test serves."""
-    pytest.importorskip("grpc")
     async with grpc_health({"": 1, "sleepy": 2}) as port:
         [pod] = load(
             f"hostNetwork: true\ncontainers:\n- {{c: c, command: [sleep, '1000'],"

@@ -1,4 +1,4 @@
-"""grpc probes against a real server, where grpcio is installed.
+"""grpc probes against a real server, which is grpcio's.
 
 grpc/doc/health-checking.md; texts as in pkg/probe/grpc/grpc.go, Kubernetes 1.36.
 """
@@ -6,16 +6,16 @@ grpc/doc/health-checking.md; texts as in pkg/probe/grpc/grpc.go, Kubernetes 1.36
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import SocketStream
 
 from podlite.kubelet.prober.grpc_probe import probe_grpc
-from podlite.kubelet.prober.outcome import Outcome, ProbeError, Verdict
+from podlite.kubelet.prober.outcome import Outcome, Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -110,7 +110,6 @@ async def test_nobody_listens() -> None:
 
 
 async def test_a_probe_that_is_cancelled_takes_nobody_with_it() -> None:
-    # grpcio raises a cancellation of its own; unrecognised, it would cancel the whole task group.
     async with serving({"": None}) as port, anyio.create_task_group() as tasks:
         ended = anyio.Event()
         scope = anyio.CancelScope()
@@ -129,7 +128,18 @@ async def test_a_probe_that_is_cancelled_takes_nobody_with_it() -> None:
         assert not tasks.cancel_scope.cancel_called
 
 
-async def test_without_grpcio_the_probe_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "grpc", None)
-    with pytest.raises(ProbeError, match="needs the Python package grpcio"):
-        await probe_grpc("127.0.0.1", 1, "", 1)
+async def test_a_server_that_does_not_speak_http2() -> None:
+    async def answer(stream: SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.extra(anyio.abc.SocketAttribute.local_port)
+    async with listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, answer)
+        assert await probe_grpc("127.0.0.1", port, "", 0.3) == Outcome(
+            Verdict.FAILURE,
+            f'timeout: failed to connect service "127.0.0.1:{port}" within 300ms: context deadline exceeded',
+        )
+        tasks.cancel_scope.cancel()
