@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from podlite.linux import netns
 from tests.support.agents import Machine, container_status, identity, until
+from tests.support.leaks import processes_titled
 from tests.support.stopped import state
 
 pytestmark = [pytest.mark.root]
@@ -18,8 +22,6 @@ pytestmark = [pytest.mark.root]
 
 def process_of(machine: Machine, name: str) -> tuple[int, int]:
     """(first process of the pod's container, its shim), from the host."""
-    import json
-
     found = json.loads(machine.podlite("inspect", "--record", name).stdout)
     [container] = [each for each in found["shim"]["containers"] if each["state"] == "running"]
     pid = container["pid"]
@@ -212,3 +214,48 @@ def test_stopping_in_the_middle_of_starts_disturbs_none(machine: Machine) -> Non
         status = container_status(pod)
         assert (status["state"]["terminated"]["exitCode"], status["restartCount"]) == (7, 0)
         assert (marks / str(number)).read_text() == "once\n"
+
+
+def reboot(machine: Machine) -> None:
+    """What a reboot does to podlite: no process, no run directory, no namespace; what was stored is of another boot."""
+    machine.kill()
+    for pid, _ in processes_titled("podlite: shim default/"):
+        os.kill(pid, signal.SIGKILL)
+        dead(pid)
+    shutil.rmtree(machine.layout.run_dir)
+    for name in os.listdir(machine.layout.netns_dir):
+        netns.remove(f"{machine.layout.netns_dir}/{name}")
+    for path in Path(machine.layout.state_dir, "agent/pods").iterdir():
+        pod = json.loads(path.read_text())
+        pod["metadata"]["annotations"]["podlite.io/boot"] = "another"
+        path.write_text(json.dumps(pod))
+    containers = Path(machine.layout.containers_dir)
+    containers.rename(containers.with_name("another-boot"))
+
+
+def test_after_a_reboot_pods_come_back_by_their_policy(machine: Machine) -> None:
+    machine.start()
+    static = machine.drop("static")
+    uids = {}
+    for name, policy, script in (
+        ("always", "Always", "exec sleep 1000"),
+        ("on-failure", "OnFailure", "exec sleep 1000"),
+        ("never", "Never", "exec sleep 1000"),
+        ("done", "Never", "exit 0"),
+    ):
+        uids[name] = machine.create(name, script=script, restartPolicy=policy)["metadata"]["uid"]
+    for name in ("always", "on-failure", "never", static):
+        machine.running(name)
+    machine.wait("done", lambda pod: pod["status"]["phase"] == "Succeeded")
+    stored = Path(machine.layout.state_dir, "agent/pods")
+    until(lambda: all(json.loads(each.read_text())["status"]["phase"] != "Pending" for each in stored.iterdir()))
+    reboot(machine)
+    machine.start()
+    for name in ("always", "on-failure", static):
+        machine.running(name)
+    never = machine.wait("never", lambda pod: pod["status"]["phase"] == "Failed")
+    assert never["status"]["reason"] == "NodeReboot"
+    assert container_status(never)["state"]["terminated"]["exitCode"] == 137
+    assert machine.wait("done", lambda pod: True)["status"]["phase"] == "Succeeded"
+    found = {name: machine.wait(name, lambda pod: True)["metadata"]["uid"] for name in uids}
+    assert found == uids
