@@ -32,13 +32,17 @@ def main() -> NoReturn:
         from podlite import steps
 
         steps.inject_from_environment(os.environ)
-    launched = _launch_early(argv) if argv and argv[0] in _SPAWNING else None
-    from podlite import late_imports
+    try:
+        launched = _launch_early(argv) if argv and argv[0] in _SPAWNING else None
+        from podlite import late_imports
 
-    late_imports.install()
-    from podlite.cli.main import main as run_command
+        late_imports.install()
+        from podlite.cli.main import main as run_command
 
-    _leave(run_command(argv, launched))
+        status = run_command(argv, launched)
+    except KeyboardInterrupt:
+        status = 130  # before anything was begun
+    _leave(status)
 
 
 def _leave(status: int) -> NoReturn:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
-from podlite.agent.node import Node, open_node
+from podlite.agent.node import Node, NodeOptions, open_node
 from podlite.cli import options, terminal
 from podlite.cli.exit_status import (
     CANNOT_RUN,
     CLOSED,
-    HUNG_UP,
-    INTERRUPTED,
-    TERMINATED,
     TIMEOUT,
     Verdict,
     start_error_status,
     verdict,
 )
+from podlite.cli.interrupts import STATUSES, Interrupts
 from podlite.cli.run_output import Printer
 from podlite.errors import PodliteError
 from podlite.kubelet.events import NORMAL
@@ -32,6 +29,9 @@ from podlite.kubelet.status_manager import DELETED
 from podlite.kubelet.written_pods import keep
 
 if TYPE_CHECKING:
+    import signal
+    from contextlib import AbstractAsyncContextManager
+
     from podlite.agent.remote_node import RemoteNode
     from podlite.api.manifest import Manifests
     from podlite.api.pod import Pod
@@ -41,22 +41,33 @@ if TYPE_CHECKING:
 # After the grace period of a pod that is being ended, how long until that is given up.
 END_SECONDS = 30.0
 
-_SIGNALS = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: HUNG_UP}
-
 
 async def run_pods(arguments: argparse.Namespace, manifests: Manifests, launched: Launched | None) -> int:
     """Runs the pods to their end and returns the exit status."""
     node_options = options.node_options(arguments)
     node_options.pods_survive = arguments.keep
-    if arguments.runtime_endpoint:
-        from podlite.agent.remote_node import open_remote_node
-        from podlite.cli.cri import require_grpc
+    interrupts = Interrupts()
+    status = 0
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(interrupts.listen)
+        with interrupts.scope:
+            async with _open(arguments, node_options, launched) as node:
+                status = await Run(node, arguments, interrupts).to_the_end(manifests)
+        tasks.cancel_scope.cancel()
+    return interrupts.status or status
 
-        require_grpc("--runtime-endpoint")
-        async with open_remote_node(node_options, arguments.runtime_endpoint) as remote:
-            return await Run(remote, arguments).to_the_end(manifests)
-    async with open_node(node_options, launched) as node:
-        return await Run(node, arguments).to_the_end(manifests)
+
+def _open(
+    arguments: argparse.Namespace, node_options: NodeOptions, launched: Launched | None
+) -> AbstractAsyncContextManager[Node | RemoteNode]:
+    """podlite's own runtime, or another one at the end of a socket."""
+    if not arguments.runtime_endpoint:
+        return open_node(node_options, launched)
+    from podlite.agent.remote_node import open_remote_node
+    from podlite.cli.cri import require_grpc
+
+    require_grpc("--runtime-endpoint")
+    return open_remote_node(node_options, arguments.runtime_endpoint)
 
 
 class Run:
@@ -65,8 +76,9 @@ class Run:
     With --keep pods are stopped where they would be deleted, and stay when the run is over.
     """
 
-    def __init__(self, node: Node | RemoteNode, arguments: argparse.Namespace) -> None:
+    def __init__(self, node: Node | RemoteNode, arguments: argparse.Namespace, interrupts: Interrupts) -> None:
         self._node = node
+        self._interrupts = interrupts
         self._kubelet = node.kubelet
         self._arguments = arguments
         self._printer = Printer(node.kubelet.config, arguments, self._output_closed)
@@ -75,17 +87,21 @@ class Run:
         self._order: list[str] = []
         self._outcome: Verdict | None = None
         self._ending = anyio.Event()
+        # Somebody has interrupted already; the pods are being removed.
+        self._hurry = self._removing = False
 
     async def to_the_end(self, manifests: Manifests) -> int:
         """Adds the pods and waits; whatever happens, they are ended and removed afterwards."""
         self._node.when_deletion_requested(self._deletion_requested)
         try:
             async with anyio.create_task_group() as self._tasks:
-                self._tasks.start_soon(self._signals)
+                self._interrupts.handle = self._interrupted
                 async with self._printer:
                     await self._follow(manifests)
+                self._removing = True
                 self._tasks.cancel_scope.cancel()
         finally:
+            self._removing = True
             with anyio.CancelScope(shield=True):
                 await self._remove()
         return self._report()
@@ -163,20 +179,16 @@ class Run:
 
     # --- the end ----------------------------------------------------------------------------
 
-    async def _signals(self) -> None:
-        """Ctrl-C, SIGTERM and a terminal's hang-up end the pods with their grace period; the second one at once."""
-        wanted = set(_SIGNALS)
-        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup(1)
-            wanted.remove(signal.SIGHUP)
-        with anyio.open_signal_receiver(*wanted) as received:
-            hurry = False
-            async for number in received:
-                if hurry:
-                    self._printer.abandon()
-                else:
-                    self._printer.note("ending the pods; once more to kill them")
-                self._end(Verdict(_SIGNALS[number], ""), grace=0 if hurry else None)
-                hurry = True
+    def _interrupted(self, number: signal.Signals) -> None:
+        """The first ends the pods with their grace period, the second at once; a third has nothing left to change."""
+        if self._removing:
+            return
+        if self._hurry:
+            self._printer.abandon()
+        else:
+            self._printer.note("ending the pods; once more to kill them")
+        self._end(Verdict(STATUSES[number], ""), grace=0 if self._hurry else None)
+        self._hurry = True
 
     def _output_closed(self) -> None:
         """Whoever read our output has gone: `podlite run … | head`."""

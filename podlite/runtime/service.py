@@ -168,13 +168,16 @@ class Runtime:
         group = create_task_group()
         self._tasks = await group.__aenter__()
         self._exit = group.__aexit__
+        self.spawner = Spawner(self._tasks, self._launch)
         try:
             with step("runtime.open"):
-                self.spawner = Spawner(self._tasks, self._launch)
                 async with create_task_group() as opening:
                     opening.start_soon(to_thread.run_sync, self._prepare)
                     await self.spawner.open(self._launched)
         except BaseException as error:
+            # Its channel is served until it is closed, whatever is cancelled.
+            with anyio.CancelScope(shield=True):
+                await self.spawner.close()
             self._tasks.cancel_scope.cancel()
             await group.__aexit__(type(error), error, error.__traceback__)
             if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:

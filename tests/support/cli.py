@@ -122,14 +122,14 @@ class Podlite:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *words: str, **options: Any) -> Command:
+    def start(self, *words: str, env: dict[str, str] | None = None, **options: Any) -> Command:
         """Starts a command, and does not wait for it. `options` are those of subprocess.Popen."""
         self._count += 1
         directory = f"{self.directory}/command-{self._count}"
         os.mkdir(directory)
         with open(f"{directory}/out", "wb") as out, open(f"{directory}/err", "wb") as err:
             streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, **options}
-            process = subprocess.Popen(self.argv(*words), env=self.environment(), **streams)
+            process = subprocess.Popen(self.argv(*words), env=self.environment(**(env or {})), **streams)
         command = Command(process, directory)
         self._commands.append(command)
         return command
