@@ -43,7 +43,8 @@ def test_which_container(podlite: Podlite) -> None:
 
 
 def test_a_part_of_it(podlite: Podlite) -> None:
-    command = podlite.run_in_background(pod("for i in 1 2 3 4 5; do echo line $i; done; exec sleep 1000"))
+    # A pause after each, for what is read at once has one time.
+    command = podlite.run_in_background(pod("for i in 1 2 3 4 5; do echo line $i; sleep 0.05; done; exec sleep 1000"))
     command.until_out("line 5")
     assert podlite("logs", "demo", "--tail", "2").out == "line 4\nline 5\n"
     assert podlite("logs", "demo", "--tail", "0").out == ""
