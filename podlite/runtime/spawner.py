@@ -209,7 +209,7 @@ class ForkRequest:
                 return True  # it was not forked; or its spawner was killed and cannot tell
             try:
                 if fds:
-                    await anyio.wait_readable(fds[0])
+                    await wait_readable(fds[0])
             finally:
                 for fd in fds:
                     os.close(fd)

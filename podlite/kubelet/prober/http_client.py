@@ -15,9 +15,9 @@ import socket
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import wait_readable, wait_writable
 
 from podlite.kubelet.prober.http_response import BadResponseError, EmptyResponseError, Response
+from podlite.readiness import wait_readable, wait_writable
 
 if TYPE_CHECKING:
     import ssl
