@@ -21,7 +21,7 @@ from anyio import to_thread
 from podlite import log
 from podlite.agent.controller import PodController
 from podlite.agent.durable import DurableStore
-from podlite.agent.node import NodeOptions, open_node
+from podlite.agent.node import NodeOptions, open_any_node
 from podlite.agent.notify import Notifier
 from podlite.agent.sources.directory import CHECK_SECONDS, DirectorySource
 from podlite.agent.sources.url import UrlSource
@@ -33,7 +33,6 @@ from podlite.version import __version__
 if TYPE_CHECKING:
     from podlite.agent.node import Node
     from podlite.runtime.spawner import Launched
-    from podlite.runtime.store import Sandbox
 
 SOCKET = "podlite.sock"
 LOCK = "agent.lock"
@@ -65,7 +64,7 @@ async def run_agent(options: AgentOptions, launched: Launched | None = None) -> 
             hint="stop it first, or give this one a --run-dir of its own",
         )
     try:
-        async with open_node(options.node, launched) as node:
+        async with open_any_node(options.node, launched) as node:
             await Agent(options, node).run()
     finally:
         lock.release()
@@ -108,7 +107,7 @@ class Agent:
         from podlite.agent.api.server import serve_api
 
         began = time.monotonic()
-        self._node.runtime.on_deletion_requested = self._deletion_requested
+        self._node.when_deletion_requested(self._deletion_requested)
         async with anyio.create_task_group() as self._tasks:
             await self.controller.restore()
             for source in self._sources:
@@ -129,7 +128,7 @@ class Agent:
                 gc.enable()
                 await self._signals()
                 self._notifier.stopping()
-                self._node.runtime.leaving = True
+                self._node.leave()
             self._tasks.cancel_scope.cancel()
 
     async def _signals(self) -> None:
@@ -142,9 +141,9 @@ class Agent:
                     source.reload()
                 self._notifier.ready("Read the manifests again")
 
-    def _deletion_requested(self, sandbox: Sandbox, grace: int) -> None:
+    def _deletion_requested(self, uid: str, grace: int) -> None:
         """`podlite rm`, through the pod's shim."""
-        self._tasks.start_soon(self._delete, sandbox.config.metadata.uid, grace)
+        self._tasks.start_soon(self._delete, uid, grace)
 
     async def _delete(self, uid: str, grace: int) -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +22,8 @@ from podlite.runtime.network.none import host_ips
 from podlite.runtime.service import Runtime
 
 if TYPE_CHECKING:
+    from podlite.cri.services import RuntimeService
+    from podlite.linux.cgroups import Cgroups
     from podlite.runtime.spawner import Launched
     from podlite.runtime.store import Sandbox
 
@@ -54,27 +56,74 @@ class NodeOptions(msgspec.Struct, kw_only=True):
     pods_survive: bool = False
     adoptable: bool = False
     keep_logs: bool = False
+    runtime_endpoint: str = ""
     kubelet: dict[str, Any] = {}
 
 
 class Node:
-    """The parts of a running podlite.
+    """A kubelet and the runtime that it drives, whoever's that is.
 
     `waiting` are the UIDs of pods that cannot be adopted yet, for their shims live but do not answer.
     """
 
-    def __init__(self, options: NodeOptions, runtime: Runtime, kubelet: Kubelet, waiting: set[str]) -> None:
+    def __init__(self, options: NodeOptions, runtime: RuntimeService, kubelet: Kubelet) -> None:
         self.options = options
         self.runtime = runtime
         self.kubelet = kubelet
-        self.waiting = waiting
+        self.waiting: set[str] = set()
 
     def when_deletion_requested(self, act: Callable[[str, int], None]) -> None:
-        """`podlite rm` from another terminal: `act` gets the pod's UID and the grace period, -1 for the pod's own."""
-        self.runtime.on_deletion_requested = lambda sandbox, grace: act(sandbox.config.metadata.uid, grace)
+        """What `podlite rm` from another terminal does: it asks a pod's shim, if it has one of ours."""
 
     async def adopt_waiting(self) -> set[str]:
         """Tries again; the UIDs of the pods that are not waited for any more. Raises CRIError."""
+        return set()
+
+    def leave(self) -> None:
+        """The program ends, and its pods go on."""
+
+    def remark(self) -> str:
+        """What is worth saying of the runtime's health, or nothing."""
+        return ""
+
+    @property
+    def cgroups(self) -> Cgroups | None:
+        """Where the pods' cgroups are, None where there are none."""
+        return None
+
+    def container_cgroups(self) -> dict[str, str]:
+        """The cgroup of each container, by its id."""
+        return {}
+
+
+class LocalNode(Node):
+    """The parts of a podlite that runs pods itself."""
+
+    runtime: Runtime
+
+    def __init__(self, options: NodeOptions, runtime: Runtime, kubelet: Kubelet, waiting: set[str]) -> None:
+        super().__init__(options, runtime, kubelet)
+        self.waiting = waiting
+
+    def leave(self) -> None:
+        self.runtime.leaving = True
+
+    def remark(self) -> str:
+        # It is replaced with the next pod, so this is no failure.
+        return "" if self.runtime.spawner.alive else "the spawner has ended and will be replaced"
+
+    @property
+    def cgroups(self) -> Cgroups | None:
+        return self.runtime.cgroups
+
+    def container_cgroups(self) -> dict[str, str]:
+        return {each.id: each.cgroup for each in self.runtime.store.containers.values()}
+
+    def when_deletion_requested(self, act: Callable[[str, int], None]) -> None:
+        """`act` gets the pod's UID and the grace period, -1 for the pod's own."""
+        self.runtime.on_deletion_requested = lambda sandbox, grace: act(sandbox.config.metadata.uid, grace)
+
+    async def adopt_waiting(self) -> set[str]:
         from podlite.kubelet.adopt import adopt_all
 
         adoption = await self.runtime.adopt()
@@ -86,7 +135,7 @@ class Node:
 
 
 @asynccontextmanager
-async def open_node(options: NodeOptions, launched: Launched | None = None) -> AsyncIterator[Node]:
+async def open_node(options: NodeOptions, launched: Launched | None = None) -> AsyncIterator[LocalNode]:
     """Opens runtime and kubelet; leaving ends them, and their pods unless `pods_survive`.
 
     What killed podlites left behind is torn down first. `launched` is a spawner that has been started already.
@@ -124,15 +173,30 @@ async def open_node(options: NodeOptions, launched: Launched | None = None) -> A
                 runtime.tasks.start_soon(debug, kubelet, sandbox.config.metadata.uid, container)
 
             runtime.on_debug_requested = debug_requested
-            yield Node(options, runtime, kubelet, waiting)
+            yield LocalNode(options, runtime, kubelet, waiting)
+
+
+def open_any_node(options: NodeOptions, launched: Launched | None = None) -> AbstractAsyncContextManager[Node]:
+    """`open_node`, or a kubelet in front of the runtime at `runtime_endpoint` if that is given. Raises PodliteError."""
+    if options.runtime_endpoint:
+        from podlite.agent.remote_node import open_remote_node
+
+        return open_remote_node(options)
+    return open_node(options, launched)
 
 
 def _prepare_adoption(options: NodeOptions, networks: Networks, runtime: Runtime, waiting: set[str]) -> int:
-    """Clears away what cannot be adopted; returns a resource version beyond all that pods have had. Blocking."""
+    """Clears away what cannot be adopted; returns what `next_version` does. Blocking."""
     from podlite.agent.orphans import reap_half_made
-    from podlite.kubelet.written_pods import read_pods
 
     reap_half_made(options, networks, runtime.cgroups, leave=waiting)
+    return next_version(options)
+
+
+def next_version(options: NodeOptions) -> int:
+    """A resource version beyond all that the pods that are written down have had. Blocking."""
+    from podlite.kubelet.written_pods import read_pods
+
     written = [int(pod.metadata.resource_version or 0) for pod in read_pods(options.layout.run_dir)]
     return max([int(time.time() * 1000), *(each + _UNWRITTEN for each in written)])
 

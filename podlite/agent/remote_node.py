@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import to_thread
+
 from podlite import log
-from podlite.agent.node import NodeOptions, kubelet_config
+from podlite.agent.node import Node, NodeOptions, kubelet_config, next_version
 from podlite.cri.errors import CRIError
 from podlite.errors import UsageError
 from podlite.kubelet.kubelet import Kubelet
+from podlite.linux.cgroups import Cgroups
 from podlite.rpc.client import RemoteRuntime
 
 # For a runtime that is just being started.
 _READY_SECONDS = 5.0
 
 
-class RemoteNode:
-    """A kubelet in front of a runtime that is somebody else's; what of `podlite.agent.node.Node` a run needs."""
+class RemoteNode(Node):
+    """A kubelet in front of a runtime that is somebody else's."""
 
-    def __init__(self, options: NodeOptions, runtime: RemoteRuntime, kubelet: Kubelet) -> None:
-        self.options = options
-        self.runtime = runtime
-        self.kubelet = kubelet
+    def __init__(self, options: NodeOptions, runtime: RemoteRuntime, kubelet: Kubelet, cgroups: Cgroups) -> None:
+        super().__init__(options, runtime, kubelet)
+        self._cgroups = cgroups
 
-    def when_deletion_requested(self, act: Callable[[str, int], None]) -> None:
-        """Never: `podlite rm` asks a pod's shim, and these pods have none of ours."""
+    @property
+    def cgroups(self) -> Cgroups | None:
+        return self._cgroups
+
+    def container_cgroups(self) -> dict[str, str]:
+        """Where runtimes with the cgroupfs driver put them: below the pod's own, by their ids."""
+        found = {}
+        for pod in self.kubelet.pods():
+            parent = self._cgroups.pod_path(pod.status.qos_class or "BestEffort", pod.metadata.uid)
+            for each in self.kubelet.runtime_status(pod.metadata.uid).running_containers():
+                found[each.id] = f"{parent}/{each.id}"
+        return found
 
 
 @asynccontextmanager
-async def open_remote_node(options: NodeOptions, endpoint: str) -> AsyncIterator[RemoteNode]:
-    """Connects, and opens a kubelet; leaving ends it and its pods unless `pods_survive`.
+async def open_remote_node(options: NodeOptions) -> AsyncIterator[RemoteNode]:
+    """Connects, and opens a kubelet; leaving ends it and its pods unless `pods_survive` or `adoptable`.
 
     Raises UsageError for a runtime that does not answer, does not speak CRI v1 or is not ready.
     """
+    endpoint = options.runtime_endpoint
     async with RemoteRuntime(endpoint) as runtime:
         try:
             version = await runtime.wait_ready(_READY_SECONDS)
@@ -44,5 +57,15 @@ async def open_remote_node(options: NodeOptions, endpoint: str) -> AsyncIterator
         for condition in status.conditions:
             if condition.type == "RuntimeReady" and not condition.status:
                 raise UsageError(f"{version.runtime_name} is not ready: {condition.message or condition.reason}")
-        async with Kubelet(runtime, runtime.images, kubelet_config(options)) as kubelet:
-            yield RemoteNode(options, runtime, kubelet)
+        first_version = await to_thread.run_sync(next_version, options) if options.adoptable else 0
+        cgroups = await to_thread.run_sync(Cgroups.detect, options.layout.cgroup_root)
+        config = kubelet_config(options)
+        try:
+            async with Kubelet(runtime, runtime.images, config, first_version=first_version) as kubelet:
+                if options.adoptable:
+                    from podlite.kubelet.adopt import adopt_all
+
+                    await adopt_all(kubelet)
+                yield RemoteNode(options, runtime, kubelet, cgroups)
+        finally:
+            cgroups.close()

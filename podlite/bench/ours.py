@@ -13,14 +13,14 @@ from podlite.bench.plan import HOST_NETWORK, SAME_CNI
 from podlite.bench.workload import Workload
 
 if TYPE_CHECKING:
-    from podlite.agent.node import Node
+    from podlite.agent.node import LocalNode
 
 # How many threads make namespaces: more than that fight over the kernel's locks (docs/bench.md has the figures).
 NAMESPACE_THREADS = 4
 
 
 @asynccontextmanager
-async def open_ours(options: NodeOptions) -> AsyncIterator[Node]:
+async def open_ours(options: NodeOptions) -> AsyncIterator[LocalNode]:
     """The node, with the embedded image ready: nobody measures how it is made."""
     from podlite.runtime.image.store import EMBEDDED_NAME
 
@@ -33,7 +33,7 @@ async def open_ours(options: NodeOptions) -> AsyncIterator[Node]:
 
 
 @asynccontextmanager
-async def open_workload(node: Node, scenario: str, variant: str, threads: int) -> AsyncIterator[Workload]:
+async def open_workload(node: LocalNode, scenario: str, variant: str, threads: int) -> AsyncIterator[Workload]:
     """One scenario of podlite's. `threads` is for the floor, in the open loop."""
     runtime = node.runtime
     host_network = variant == HOST_NETWORK

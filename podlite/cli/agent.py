@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="read manifests again this often, changed or not (20)",
     )
     options.add_warm_pool(parser)
+    options.add_runtime(parser)
     options.add_network(parser)
     options.add_kubelet(parser)
     options.add_logging(parser)

@@ -190,8 +190,14 @@ def node_options(arguments: argparse.Namespace) -> NodeOptions:
 
     if not hasattr(arguments, "network"):
         return NodeOptions(layout=layout(arguments))
+    endpoint = getattr(arguments, "runtime_endpoint", "")
+    if endpoint:
+        from podlite.cli.cri import require_grpc
+
+        require_grpc("--runtime-endpoint")
     return NodeOptions(
         layout=layout(arguments),
+        runtime_endpoint=endpoint,
         network=arguments.network,
         pod_cidrs=tuple(arguments.pod_cidr) or POD_CIDRS,
         cni_conf_dir=arguments.cni_conf_dir,

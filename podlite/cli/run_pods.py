@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from podlite.agent.node import Node, NodeOptions, open_node
+from podlite.agent.node import Node, open_any_node
 from podlite.cli import options, terminal
 from podlite.cli.exit_status import (
     CANNOT_RUN,
@@ -30,9 +30,7 @@ from podlite.kubelet.written_pods import keep
 
 if TYPE_CHECKING:
     import signal
-    from contextlib import AbstractAsyncContextManager
 
-    from podlite.agent.remote_node import RemoteNode
     from podlite.api.manifest import Manifests
     from podlite.api.pod import Pod
     from podlite.kubelet.hopeless import Hopeless
@@ -51,23 +49,10 @@ async def run_pods(arguments: argparse.Namespace, manifests: Manifests, launched
     async with anyio.create_task_group() as tasks:
         await tasks.start(interrupts.listen)
         with interrupts.scope:
-            async with _open(arguments, node_options, launched) as node:
+            async with open_any_node(node_options, launched) as node:
                 status = await Run(node, arguments, interrupts).to_the_end(manifests)
         tasks.cancel_scope.cancel()
     return interrupts.status or status
-
-
-def _open(
-    arguments: argparse.Namespace, node_options: NodeOptions, launched: Launched | None
-) -> AbstractAsyncContextManager[Node | RemoteNode]:
-    """podlite's own runtime, or another one at the end of a socket."""
-    if not arguments.runtime_endpoint:
-        return open_node(node_options, launched)
-    from podlite.agent.remote_node import open_remote_node
-    from podlite.cli.cri import require_grpc
-
-    require_grpc("--runtime-endpoint")
-    return open_remote_node(node_options, arguments.runtime_endpoint)
 
 
 class Run:
@@ -76,7 +61,7 @@ class Run:
     With --keep pods are stopped where they would be deleted, and stay when the run is over.
     """
 
-    def __init__(self, node: Node | RemoteNode, arguments: argparse.Namespace, interrupts: Interrupts) -> None:
+    def __init__(self, node: Node, arguments: argparse.Namespace, interrupts: Interrupts) -> None:
         self._node = node
         self._interrupts = interrupts
         self._kubelet = node.kubelet

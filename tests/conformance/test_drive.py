@@ -9,15 +9,17 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
 from podlite.api.manifest import load_manifests
 from podlite.api.pod import Pod
 from podlite.cri.errors import ImageError, NotFoundError, UnavailableError
-from podlite.cri.types import ImageSpec
+from podlite.cri.types import ContainerFilter, ContainerState, ImageSpec
 from podlite.kubelet.kubelet import Kubelet
 from podlite.kubelet.types import KubeletConfig
 from podlite.rpc.client import RemoteRuntime
@@ -26,6 +28,7 @@ from podlite.rpc.streaming.server import open_streaming
 from podlite.runtime.layout import Layout
 from podlite.runtime.service import Runtime
 from tests.support import containerd
+from tests.support.agents import Machine
 from tests.support.behaviours import log_of
 from tests.support.containers import HOST_IMAGE
 
@@ -253,3 +256,37 @@ async def test_podlite_run_on_another_runtime(runtime: Runtime, layout: Layout) 
     gone = await anyio.run_process([*command, "true"], check=False, stderr=subprocess.PIPE)
     assert gone.returncode == 2
     assert b"does not answer" in gone.stderr
+
+
+async def test_an_agent_on_another_runtime_is_replaced(runtime: Runtime, layout: Layout, tmp_path: Path) -> None:
+    """Its pods are the runtime's: a killed agent's successor finds them as they were, by the wire."""
+    machine = Machine(msgspec.structs.replace(layout, run_dir=f"{layout.run_dir}/agent"))
+    manifest = machine.manifests / "pod.yaml"
+    manifest.write_text(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: stays}\n"
+        "spec:\n  terminationGracePeriodSeconds: 1\n"
+        f"  containers: [{{name: c, image: '{HOST_IMAGE}', command: [sleep, '1000']}}]\n"
+    )
+    async with _own_server(layout, runtime) as path, RemoteRuntime(path) as remote:
+        option = f"--runtime-endpoint=unix://{path}"
+        try:
+            await anyio.to_thread.run_sync(machine.start, option)
+            first = await _until_running(remote)
+            await anyio.to_thread.run_sync(machine.kill)
+            await anyio.to_thread.run_sync(machine.start, option)
+            assert await _until_running(remote) == first
+            manifest.unlink()
+            with anyio.fail_after(60):
+                while await remote.list_pod_sandbox():
+                    await anyio.sleep(0.02)
+        finally:
+            machine.kill()
+
+
+async def _until_running(remote: RemoteRuntime) -> list[str]:
+    with anyio.fail_after(60):
+        while True:
+            running = await remote.list_containers(ContainerFilter(state=ContainerState.CONTAINER_RUNNING))
+            if running:
+                return [each.id for each in running]
+            await anyio.sleep(0.02)

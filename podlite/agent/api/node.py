@@ -34,9 +34,8 @@ class NodeHandlers:
     async def _health(self, request: Request) -> Response:
         """That it is answered says that the event loop goes round; the runtime's own state is looked at besides."""
         node = self._state.node
-        if node is not None and not node.runtime.spawner.alive:
-            # It is replaced with the next pod, so this is no failure.
-            return PlainTextResponse("ok\n[the spawner has ended and will be replaced]\n")
+        if node is not None and node.remark():
+            return PlainTextResponse(f"ok\n[{node.remark()}]\n")
         return PlainTextResponse("ok")
 
     async def _prometheus(self, request: Request) -> Response:

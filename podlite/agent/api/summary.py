@@ -31,8 +31,8 @@ async def summary(node: Node) -> dict[str, Any]:
         for pod in node.kubelet.pods()
     }
     pods = [pod for pod in node.kubelet.pods() if running[pod.metadata.uid]]
-    cgroup_of = {each.id: each.cgroup for each in node.runtime.store.containers.values()}
-    found = await to_thread.run_sync(_pods, node.runtime.cgroups, pods, running, cgroup_of)
+    cgroup_of = node.container_cgroups()
+    found = await to_thread.run_sync(_pods, node.cgroups, pods, running, cgroup_of)
     return {"node": _node(node.kubelet.config.node_name), "pods": found}
 
 
