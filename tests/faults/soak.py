@@ -151,9 +151,15 @@ class Soak:
         if wanted.static:
             path = self.machine.manifests / f"{wanted.name.removesuffix(f'-{self.machine.node}')}.json"
             path.unlink()
-        else:
-            self.machine.delete(wanted.name, grace=self.random.choice((0, 1)))
+            del self.wanted[wanted.name]
+            return
+        # Should the agent die before it answers, the deletion may have been taken on or not: it is asked for again.
         del self.wanted[wanted.name]
+        try:
+            self.machine.delete(wanted.name, grace=self.random.choice((0, 1)))
+        except NoAgentError:
+            self._replace("killed by a fault")
+            self._forget(wanted.name)
 
     def _running(self) -> dict[str, Any] | None:
         found = [each for each in self.machine.pods() if each["status"].get("phase") == "Running"]
