@@ -16,7 +16,7 @@ from tests.support.agents import Machine
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
 MATRIX = [(step, kind) for step in STEPS if step not in ELSEWHERE for kind in KINDS]
-SAMPLE = int(os.environ.get("PODLITE_FAULTS_COUNT", "16"))
+SAMPLE = int(os.environ.get("PODLITE_FAULTS_COUNT", "12"))
 
 
 def chosen() -> list[tuple[str, str]]:

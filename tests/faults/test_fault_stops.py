@@ -1,6 +1,6 @@
 """Processes that are stopped for a while (SIGSTOP): nothing else waits for them, and they go on where they were.
 
-For two seconds here, for thirty with PODLITE_FAULTS_SUITE=full.
+For a second here, for thirty with PODLITE_FAULTS_SUITE=full.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.support.stopped import state
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(180)]
 
-SECONDS = 30.0 if os.environ.get("PODLITE_FAULTS_SUITE") == "full" else 2.0
+SECONDS = 30.0 if os.environ.get("PODLITE_FAULTS_SUITE") == "full" else 1.0
 COUNTING = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"
 
 

@@ -13,7 +13,7 @@ from tests.faults.soak import soak
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
 
-SECONDS = float(os.environ.get("PODLITE_SOAK_SECONDS", "20"))
+SECONDS = float(os.environ.get("PODLITE_SOAK_SECONDS", "15"))
 
 
 def test_soak(layout: Layout, short_tmp: str, account: Account) -> None:
