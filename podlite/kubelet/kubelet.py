@@ -340,11 +340,8 @@ class Kubelet:
 
     def find(self, namespace: str, name: str) -> Pod | None:
         """The pod with that name."""
-        for each in self._workers:
-            meta = each.pod.metadata
-            if meta.name == name and meta.namespace == namespace:
-                return self._statuses.pod(each.uid)
-        return None
+        record = self._workers.named(namespace, name)
+        return None if record is None else self._statuses.pod(record.uid)
 
     def watch(self, *, initial: bool = False) -> Subscription[PodChange]:
         """Changes of pods from now on: an async iterator, and a context manager that ends it.

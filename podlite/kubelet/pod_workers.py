@@ -67,12 +67,18 @@ class PodWorkers:
         self._jitter = jitter
         self._report = report
         self._records: dict[str, PodRecord] = {}
+        # (namespace, name) → uid → record: one as a rule.
+        self._by_name: dict[tuple[str, str], dict[str, PodRecord]] = {}
 
     def __iter__(self) -> Iterator[PodRecord]:
         return iter(list(self._records.values()))
 
     def get(self, uid: str) -> PodRecord | None:
         return self._records.get(uid)
+
+    def named(self, namespace: str, name: str) -> PodRecord | None:
+        """The pod of that name, the oldest if there are several."""
+        return next(iter(self._by_name.get((namespace, name), {}).values()), None)
 
     def active_pods(self) -> list[Pod]:
         """The pods that run or are to run, whose requests and ports count."""
@@ -85,9 +91,19 @@ class PodWorkers:
         if state is WorkerState.FINISHED:
             record.finished.set()
         self._records[record.uid] = record
+        self._by_name.setdefault((pod.metadata.namespace, pod.metadata.name), {})[record.uid] = record
         record.wake.set()
         self._tasks.start_soon(self._work, record)
         return record
+
+    def _forget(self, record: PodRecord) -> None:
+        if self._records.pop(record.uid, None) is None:
+            return
+        name = (record.pod.metadata.namespace, record.pod.metadata.name)
+        same = self._by_name[name]
+        del same[record.uid]
+        if not same:
+            del self._by_name[name]
 
     def update(self, record: PodRecord, pod: Pod) -> None:
         """Gives the pod another specification; a deletion that was asked for stays."""
@@ -150,7 +166,7 @@ class PodWorkers:
             if record.state is not state:
                 record.retry_at = None
                 record.wake.set()
-        self._records.pop(record.uid, None)
+        self._forget(record)
 
     async def _step(self, record: PodRecord, state: WorkerState) -> WorkerEvent | None:
         """Does the work of a state once; the event that its end is, or None to stay."""
