@@ -188,7 +188,7 @@ def node_options(arguments: argparse.Namespace) -> NodeOptions:
     from podlite.agent.node import NodeOptions
     from podlite.runtime.layout import POD_CIDRS
 
-    if not hasattr(arguments, "network"):
+    if not hasattr(arguments, "pod_cidr"):
         return NodeOptions(layout=layout(arguments))
     endpoint = getattr(arguments, "runtime_endpoint", "")
     if endpoint:
@@ -198,7 +198,7 @@ def node_options(arguments: argparse.Namespace) -> NodeOptions:
     return NodeOptions(
         layout=layout(arguments),
         runtime_endpoint=endpoint,
-        network=arguments.network,
+        network=getattr(arguments, "network", "") or "builtin",
         pod_cidrs=tuple(arguments.pod_cidr) or POD_CIDRS,
         cni_conf_dir=arguments.cni_conf_dir,
         cni_bin_dirs=tuple(arguments.cni_bin_dir),

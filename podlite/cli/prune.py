@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cni-gc", action="store_true", help="also what CNI plugins keep for no pod; only if nobody else uses them"
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would be removed")
-    options.add_network(parser)
+    options.add_network_details(parser)
     options.add_directories(parser)
 
 

@@ -16,7 +16,6 @@ from podlite.linux.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REQUEST,
-    NetlinkSocket,
     attribute,
     attributes_of,
     message,
@@ -26,11 +25,11 @@ from podlite.linux.netlink import (
 NFNL_SUBSYS_NFTABLES = 10
 NFNL_MSG_BATCH_BEGIN, NFNL_MSG_BATCH_END = 16, 17
 NFT_MSG_NEWTABLE, NFT_MSG_GETTABLE, NFT_MSG_DELTABLE = 0, 1, 2
-NFT_MSG_NEWCHAIN, NFT_MSG_GETCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET = 3, 4, 6, 9
+NFT_MSG_NEWCHAIN, NFT_MSG_NEWRULE, NFT_MSG_NEWSET = 3, 6, 9
 NFT_MSG_NEWSETELEM, NFT_MSG_DELSETELEM = 12, 14
 
 NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6 = 1, 2, 10
-NF_INET_PRE_ROUTING, NF_INET_FORWARD, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING = 0, 2, 3, 4
+NF_INET_PRE_ROUTING, NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING = 0, 3, 4
 NF_DROP, NF_ACCEPT, NFT_JUMP = 0, 1, -3
 
 NFT_SET_MAP = 0x8
@@ -150,17 +149,6 @@ def table_comment(reply: bytes) -> str:
             return data[2 : 2 + size].rstrip(b"\0").decode(errors="replace")
         data = data[2 + size :]
     return ""
-
-
-def has_hook(netlink: NetlinkSocket, hook: int) -> bool:
-    """Whether anybody has a base chain of the families ip, ip6 or inet at a hook (NF_INET_*). One dump of the chains;
-    raises OSError."""
-    for payload in netlink.dump(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, struct.pack(">BBH", 0, 0, 0)):
-        if payload[0] in (NFPROTO_INET, NFPROTO_IPV4, NFPROTO_IPV6):
-            found = attributes_of(payload, 4)
-            if 4 in found and attributes_of(found[4], 0).get(1) == _be32(hook):
-                return True
-    return False
 
 
 def _comment(text: str) -> bytes:

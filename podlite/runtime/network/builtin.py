@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from podlite import log
 from podlite.cri.errors import CRIError, InvalidArgumentError, NetworkSetupError
 from podlite.errors import explain
 from podlite.linux.netlink import (
@@ -44,6 +43,7 @@ from podlite.runtime.network.constants import (
     POD_INTERFACE_INDEX,
 )
 from podlite.runtime.network.errors import NetworkTeardownError
+from podlite.runtime.network.foreign_warning import ForeignWarning
 from podlite.runtime.network.forwarding import host_end_accepts_advertisements, not_forwarding, refuse_advertisements
 from podlite.runtime.network.hostports import HostPort, HostPorts, needs_route_localnet, read_mappings
 from podlite.runtime.network.interface import NetworkRecord, PodInterface, PodNetworkRequest, PodNetworkStatus
@@ -123,6 +123,7 @@ class BuiltinNetwork:
             [subnet.text for subnet in self._subnets] if integrate else (),
         )
         self._looked_at_rules = integrate
+        self._foreign = ForeignWarning()
         self._host: _Host | None = None
         self._opening = threading.Lock()
         self._closing = threading.Event()
@@ -194,7 +195,7 @@ class BuiltinNetwork:
                 self._host_ports.publish(plan.host_ports, plan.ips, _label(request))
         if not self._looked_at_rules:
             self._looked_at_rules = True
-            self._warn_of_foreign_rules(host)
+            self._foreign.begin(self._nftables, [subnet.text for subnet in host.subnets])
         interface = PodInterface(
             name=POD_INTERFACE,
             mac=mac,
@@ -347,38 +348,6 @@ class BuiltinNetwork:
             return [f"The host's network cannot be looked at: {explain(error)}."]
         return []
 
-    def _warn_of_foreign_rules(self, host: _Host) -> None:
-        """Has somebody else's rules on the forward path looked at a little later, if there are any: nft(8) takes tens
-        of milliseconds to list them, which the first pod is not to share its processors with. What stops pods is
-        logged, with the rule that would help."""
-        from podlite.linux.nftables import NF_INET_FORWARD, has_hook
-        from podlite.runtime.network.legacy_rules import has_legacy_rules
-
-        try:
-            with self._nftables.lease() as netlink:
-                anybody = has_hook(netlink, NF_INET_FORWARD)
-        except OSError:
-            anybody = False  # no nftables
-        if not anybody and not has_legacy_rules():
-            return
-
-        def look() -> None:
-            if self._closing.wait(LOOK_AFTER_SECONDS):
-                return
-            from podlite.runtime.network.foreign_rules import find_drops, read_ruleset
-
-            try:
-                drops = find_drops(read_ruleset(), [subnet.text for subnet in host.subnets])
-            except (OSError, CRIError) as error:
-                log.debug("other people's rules cannot be looked at", why=explain(error))
-                return
-            for drop in drops:
-                if drop.hook == "forward":
-                    log.warning(str(drop), hint="--firewall=integrate adds such a rule while there are pods")
-
-        # A thread of its own: nobody waits for it, and a program that ends does not either.
-        threading.Thread(target=look, name="podlite-rules", daemon=True).start()
-
     def diagnose(self) -> list[str]:
         """What may keep pods from reaching others although they have a network, as sentences: other people's rules,
         with the rule that would help, and devices that do not forward. Runs nft(8); takes tens of milliseconds.
@@ -391,6 +360,7 @@ class BuiltinNetwork:
 
     def close(self) -> None:
         """See PodNetwork.close."""
+        self._foreign.close()
         self._closing.set()
         with self._opening:
             if self._host is not None:

@@ -6,7 +6,6 @@ distributions' docker and ufw still use it. Read by iptables-legacy-save(8), onl
 
 from __future__ import annotations
 
-import subprocess
 from typing import Any
 
 # What it is called in a listing: nft has a table `filter` too, of iptables-nft.
@@ -35,6 +34,8 @@ def has_legacy_rules() -> bool:
 def read_legacy_rules() -> list[dict[str, Any]]:
     """The filter tables of the calling thread's network namespace, as items of a listing; none where there are none.
     Blocking."""
+    import subprocess
+
     found: list[dict[str, Any]] = []
     for family, names, command in _FAMILIES:
         if not _has_filter(names):
