@@ -9,6 +9,7 @@ Standard library only, and no module may be imported after the spawner has forke
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -347,7 +348,14 @@ class Shim:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
             try:
                 namespace = self._pid_namespace(message["pid_namespace"])
-                pid, container.pidfd = self.forker.fork(namespace, container.cgroup)
+                try:
+                    pid, container.pidfd = self.forker.fork(namespace, container.cgroup)
+                except OSError as error:
+                    # ENOMEM also says that pid 1 of the namespace has died, of which we have not been told yet.
+                    if error.errno != errno.ENOMEM or message["pid_namespace"] != "pod" or not self._pause_ended():
+                        raise
+                    namespace = self._pid_namespace("pod")
+                    pid, container.pidfd = self.forker.fork(namespace, container.cgroup)
                 if pid == 0:
                     if namespace == NEW_PID_NAMESPACE and self.config["ids"]:
                         del namespaces["user"]  # it is in it
@@ -375,6 +383,21 @@ class Shim:
         for fd in (stdio.stdin, stdio.stdout, stdio.stderr):
             if fd >= 0 and stat.S_ISFIFO(os.fstat(fd).st_mode):
                 os.fchown(fd, *self.config["ids"]["root"])
+
+    def _pause_ended(self) -> bool:
+        """Whether the pod's pid 1 has died, or does so while it is waited for; it is reaped then."""
+        deadline = time.monotonic() + _LAST_SECONDS
+        while self.pause_pid and os.waitpid(self.pause_pid, os.WNOHANG)[0] == 0:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.001)
+        self._forget_pause()
+        return True
+
+    def _forget_pause(self) -> None:
+        if self.pause_pid:
+            self.pause_pid = 0
+            os.close(self.namespaces.pop("pid"))
 
     def _pid_namespace(self, wanted: str) -> int:
         """What `pid_namespace` of a start means: one of the two constants, or a descriptor to enter."""
@@ -629,8 +652,7 @@ class Shim:
                 self._exec_reaped(pid, status)
                 continue
             if pid == self.pause_pid:
-                self.pause_pid = 0
-                os.close(self.namespaces.pop("pid"))
+                self._forget_pause()
                 continue
             for container in self.containers.values():
                 if container.pid == pid and container.wait_status is None:
