@@ -25,7 +25,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 def test_the_first_thing_that_one_sees(podlite: Podlite) -> None:
     """The session at the top of the README, on a terminal, line by line; only the pod's addresses may differ."""
-    [session] = blocks("README.md", "console")
+    session, *_ = blocks("README.md", "console")
     for part in session.split("# podlite ")[1:]:
         words, _, expected = part.partition("\n")
         with podlite.terminal(*words.split(), env={"NO_COLOR": "1"}, columns=200) as terminal:
