@@ -51,6 +51,10 @@ class RuntimeCalls:
 
     async def run_pod_sandbox(self, request: Any) -> Any:
         config = from_wire(cri.PodSandboxConfig, request.config)
+        if request.runtime_handler:
+            known = [each.name for each in (await self._runtime.status()).runtime_handlers]
+            if request.runtime_handler not in known:
+                raise InvalidArgumentError(f"this runtime has no handler {request.runtime_handler!r}")
         id = await self._runtime.run_pod_sandbox(config, request.runtime_handler)
         return wire.RunPodSandboxResponse(pod_sandbox_id=id)
 

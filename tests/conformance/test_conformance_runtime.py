@@ -57,8 +57,8 @@ async def test_status(client: Client) -> None:
     assert not answer.info
     assert answer.features.supplemental_groups_policy
     # The default handler has an empty name (RuntimeHandler in api.proto).
-    assert [each.name for each in answer.runtime_handlers] == [""]
-    assert answer.runtime_handlers[0].features.recursive_read_only_mounts
+    handlers = {each.name: each.features for each in answer.runtime_handlers}
+    assert handlers[""].recursive_read_only_mounts
     verbose = await client.Status(verbose=True)
     assert json.loads(verbose.info["config"])["network"] == "none"
 
@@ -123,6 +123,8 @@ async def test_sandbox_errors(client: Client, layout: Layout) -> None:
     config.linux.security_context.namespace_options.network = 77
     code, _ = await code_of(client.RunPodSandbox(config=config))
     assert code == grpc.StatusCode.INVALID_ARGUMENT
+    code, sentence = await code_of(client.RunPodSandbox(config=pod_config(layout), runtime_handler="kata"))
+    assert (code, "'kata'" in sentence) == (grpc.StatusCode.INVALID_ARGUMENT, True)
     code, _ = await code_of(client.StopPodSandbox())
     assert code == grpc.StatusCode.INVALID_ARGUMENT
 
