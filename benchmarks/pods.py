@@ -125,6 +125,7 @@ def make_podman(directory: Path) -> tuple[list[str], dict[str, str]]:
 async def node_of_our_own(*, many: bool = True) -> AsyncIterator[Node]:
     """A controller with directories of its own, so that it can run beside a podlite that somebody uses."""
     from podlite.agent.node import NodeOptions, open_node
+    from podlite.linux.cgroups import Cgroups
 
     directory = tempfile.mkdtemp(prefix="podlite-bench-")
     try:
@@ -132,6 +133,8 @@ async def node_of_our_own(*, many: bool = True) -> AsyncIterator[Node]:
             yield node
     finally:
         await anyio.run_process(["umount", f"{directory}/netns"], check=False)
+        root = f"/podlite-bench-{os.getpid()}"
+        Cgroups.detect(root).remove(root)
         shutil.rmtree(directory, ignore_errors=True)
 
 
