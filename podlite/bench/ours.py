@@ -15,7 +15,7 @@ from podlite.bench.workload import Workload
 if TYPE_CHECKING:
     from podlite.agent.node import LocalNode
 
-# How many threads make namespaces: more than that fight over the kernel's locks (docs/bench.md has the figures).
+# How many threads make namespaces: as many as the floor has where the two are compared at a concurrency of 4.
 NAMESPACE_THREADS = 4
 
 
