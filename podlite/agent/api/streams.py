@@ -9,37 +9,32 @@ Source: k8s.io/apimachinery/pkg/util/remotecommand/constants.go and k8s.io/clien
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
 from starlette.websockets import WebSocketDisconnect
 
-from podlite import log
-from podlite.agent.api.errors import ApiError, bad_request, internal
+from podlite.agent.api.errors import ApiError, bad_request
 from podlite.agent.api.http import answer_error, encode
-from podlite.agent.foreign_pods import open_shim
-from podlite.cri.errors import CRIError
-from podlite.errors import PodliteError, explain
+from podlite.agent.foreign_pods import NoShimError, open_shim
+from podlite.cri.errors import NotFoundError, UnavailableError
 from podlite.kubelet.labels import find_container
 from podlite.kubelet.log_source import find_status
+from podlite.rpc.streaming.channels import V5, WEBSOCKET_PROTOCOLS, Channels
+from podlite.rpc.streaming.remotecommand import serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from anyio.abc import ByteReceiveStream
     from starlette.websockets import WebSocket
 
     from podlite.agent.api.state import ApiState
     from podlite.api.pod import Pod
     from podlite.cri.services import ExecStream
+    from podlite.kubelet.written_pods import WrittenPod
 
-PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
-
-# A process that the command left behind may hold its output open: beyond such a pause nothing is waited for.
-DRAIN_SECONDS = 0.5
+_NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2, "error": 3, "resize": 4}
+_CLOSE = 255
 
 
 class Wanted(msgspec.Struct):
@@ -68,9 +63,9 @@ class StreamHandlers:
     async def _serve(self, socket: WebSocket, *, attach: bool) -> None:
         try:
             offered = socket.scope.get("subprotocols", [])
-            protocol = next((each for each in PROTOCOLS if each in offered), "")
+            protocol = next((each for each in WEBSOCKET_PROTOCOLS if each in offered), "")
             if not protocol:
-                raise bad_request(f"the WebSocket's protocol has to be one of {', '.join(PROTOCOLS)}")
+                raise bad_request(f"the WebSocket's protocol has to be one of {', '.join(WEBSOCKET_PROTOCOLS)}")
             pod = self._state.find_pod(socket.path_params["namespace"], socket.path_params["name"])
             wanted = _wanted(socket, pod, attach=attach)
             container_id = _running(pod, wanted.container)
@@ -78,42 +73,48 @@ class StreamHandlers:
             await socket.send_denial_response(answer_error(error))
             return
         await socket.accept(subprotocol=protocol)
-        session = _Session(socket, v5=protocol == PROTOCOLS[0])
-        await session.run(lambda: self._open(pod, container_id, wanted, attach=attach), attach=attach)
+        channels = SocketChannels(socket, v5=protocol == V5)
+        await serve(channels, lambda: self._open(pod, container_id, wanted, attach=attach), attach=attach)
 
-    @asynccontextmanager
-    async def _open(self, pod: Pod, container_id: str, wanted: Wanted, *, attach: bool) -> AsyncIterator[ExecStream]:
+    async def _open(self, pod: Pod, container_id: str, wanted: Wanted, *, attach: bool) -> ExecStream:
+        """Raises CRIError."""
         uid = pod.metadata.uid
         streams: dict[str, Any] = {
+            "tty": wanted.tty,
             "stdin": wanted.stdin,
             "stdout": wanted.stdout,
             "stderr": wanted.stderr and not wanted.tty,
         }
-        written = self._state.foreign.get(uid)
         if self._state.is_own(uid):
             assert self._state.node is not None
             runtime = self._state.node.runtime
             if attach:
-                stream: Any = await runtime.attach(container_id, tty=wanted.tty, **streams)
-            else:
-                stream = await runtime.exec(container_id, wanted.command, tty=wanted.tty, **streams)
-            async with stream:
-                yield stream
-        elif written is not None:
-            from podlite.runtime.container.attach import attach_to
-            from podlite.runtime.container.exec import exec_in
+                return await runtime.attach(container_id, **streams)
+            return await runtime.exec(container_id, wanted.command, **streams)
+        written = self._state.foreign.get(uid)
+        if written is None:
+            raise NotFoundError("the pod is gone")
+        return await self._open_foreign(written, container_id, wanted, streams, attach=attach)
 
-            async with open_shim(written) as shim:
-                if attach:
-                    stream = await attach_to(
-                        shim, container_id, lambda: self._ended(uid, wanted.container), tty=wanted.tty, **streams
-                    )
-                else:
-                    stream = await exec_in(shim, container_id, wanted.command, tty=wanted.tty, **streams)
-                async with stream:
-                    yield stream
-        else:
-            raise internal("the pod is gone")
+    async def _open_foreign(
+        self, written: WrittenPod, container_id: str, wanted: Wanted, streams: dict[str, Any], *, attach: bool
+    ) -> ExecStream:
+        from podlite.runtime.container.attach import attach_to
+        from podlite.runtime.container.exec import exec_in
+
+        async with AsyncExitStack() as stack:
+            try:
+                shim = await stack.enter_async_context(open_shim(written))
+            except NoShimError as error:
+                raise UnavailableError(error.message) from None
+            stream: Any
+            if attach:
+                uid = written.pod.metadata.uid
+                stream = await attach_to(shim, container_id, lambda: self._ended(uid, wanted.container), **streams)
+            else:
+                stream = await exec_in(shim, container_id, wanted.command, **streams)
+            return _Guest(stream, stack.pop_all())
+        raise AssertionError
 
     async def _ended(self, uid: str, container: str) -> int:
         """Waits until a container of another podlite's pod runs no more, by its status; its exit code."""
@@ -166,133 +167,62 @@ def _running(pod: Pod, container: str) -> str:
     return status.container_id.partition("://")[2]
 
 
-class _Session:
-    """One client and one process, until either is over."""
+class _Guest:
+    """An exec or attachment in another podlite's pod, with the connection to its shim; see ExecStream."""
+
+    def __init__(self, stream: ExecStream, connection: AsyncExitStack) -> None:
+        self.stdin, self.stdout, self.stderr = stream.stdin, stream.stdout, stream.stderr
+        self.resize, self.wait = stream.resize, stream.wait
+        self._stream = stream
+        self._connection = connection
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        finally:
+            await self._connection.aclose()
+
+    async def __aenter__(self) -> ExecStream:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+
+class SocketChannels(Channels):
+    """The channels over Starlette's WebSocket; v4 cannot end the input without ending everything."""
 
     def __init__(self, socket: WebSocket, *, v5: bool) -> None:
+        super().__init__()
         self._socket = socket
         self._v5 = v5
         self._lock = anyio.Lock()
 
-    async def run(self, start: Callable[[], Any], *, attach: bool) -> None:
-        status: dict[str, Any] = internal_error("the client is gone")
-        async with anyio.create_task_group() as tasks:
-            try:
-                async with start() as process:
-                    tasks.start_soon(self._receive, process, tasks.cancel_scope)
-                    code = await self._copy(process)
-                status = success() if attach else exit_status(code)
-            except* (CRIError, PodliteError, OSError) as errors:
-                status = internal_error(explain(_first(errors)))
-            except* (anyio.BrokenResourceError, anyio.ClosedResourceError, RuntimeError, WebSocketDisconnect) as errors:
-                log.debug("the client of an exec is gone", why=explain(_first(errors)))
-            await self._finish(status)
-            tasks.cancel_scope.cancel()
-
-    async def _copy(self, process: ExecStream) -> int:
-        """Copies the outputs until the process has ended; returns its exit code."""
-        async with anyio.create_task_group() as copying:
-            open_outputs = 0
-            moved = [anyio.Event()]
-
-            async def copy(stream: ByteReceiveStream, channel: int) -> None:
-                nonlocal open_outputs
-                try:
-                    async for chunk in stream:
-                        await self._send(channel, chunk)
-                        moved[0].set()
-                except anyio.BrokenResourceError:
-                    pass
-                finally:
-                    open_outputs -= 1
-                    moved[0].set()
-
-            for stream, channel in ((process.stdout, STDOUT), (process.stderr, STDERR)):
-                if stream is not None:
-                    open_outputs += 1
-                    copying.start_soon(copy, stream, channel)
-            code = await process.wait()
-            while open_outputs:
-                moved[0] = anyio.Event()
-                with anyio.move_on_after(DRAIN_SECONDS) as pause:
-                    await moved[0].wait()
-                if pause.cancelled_caught:
-                    break
-            copying.cancel_scope.cancel()
-        return code
-
-    async def _receive(self, process: ExecStream, scope: anyio.CancelScope) -> None:
-        """Takes in what the client sends; its end is the end of the session."""
-        while True:
-            message = await self._socket.receive()
-            if message["type"] == "websocket.disconnect":
-                scope.cancel()
-                return
+    async def receive(self) -> None:
+        while (message := await self._socket.receive())["type"] != "websocket.disconnect":
             data: bytes = message.get("bytes") or (message.get("text") or "").encode()
-            if not data:
-                continue
-            if data[0] == STDIN:
-                await self._input(process, data[1:])
-            elif data[0] == RESIZE:
-                await self._resize(process, data[1:])
-            elif data[0] == CLOSE and self._v5 and data[1:2] == bytes([STDIN]) and process.stdin is not None:
-                await process.stdin.aclose()
+            channel, data = data[:1], data[1:]
+            if channel == bytes([_NUMBERS["stdin"]]):
+                await self.stdin.feed(data)
+            elif channel == bytes([_NUMBERS["resize"]]):
+                self.resized(data)
+            elif channel == bytes([_CLOSE]) and self._v5 and data[:1] == bytes([_NUMBERS["stdin"]]):
+                self.stdin.finish()
+        self.stdin.finish(anyio.BrokenResourceError())
 
-    async def _input(self, process: ExecStream, data: bytes) -> None:
-        if process.stdin is None:
-            return
+    async def write(self, name: str, data: bytes) -> None:
         try:
-            await process.stdin.send(data)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass  # it does not want to know
-
-    async def _resize(self, process: ExecStream, data: bytes) -> None:
-        try:
-            size = msgspec.json.decode(data)
-            width, height = int(size["Width"]), int(size["Height"])
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError):
-            return
-        if 0 < width < 65536 and 0 < height < 65536:
-            try:
-                await process.resize(width, height)
-            except CRIError:
-                pass  # it has ended
-
-    async def _send(self, channel: int, data: bytes) -> None:
-        async with self._lock:
-            await self._socket.send_bytes(bytes([channel]) + data)
-
-    async def _finish(self, status: dict[str, Any]) -> None:
-        try:
-            await self._send(ERROR, encode(status))
-            await self._socket.close(1000)
+            async with self._lock:
+                await self._socket.send_bytes(bytes([_NUMBERS[name]]) + data)
         except (RuntimeError, WebSocketDisconnect, OSError):
+            raise anyio.BrokenResourceError from None
+
+    async def end(self, name: str) -> None:
+        """Clients take an output for ended when the connection is."""
+
+    async def finish(self, status: dict[str, Any]) -> None:
+        try:
+            await self.write("error", encode(status))
+            await self._socket.close(1000)
+        except (anyio.BrokenResourceError, RuntimeError, WebSocketDisconnect, OSError):
             pass  # the client is gone
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
-def success() -> dict[str, Any]:
-    return {"metadata": {}, "status": "Success"}
-
-
-def exit_status(code: int) -> dict[str, Any]:
-    """The status of a process that ended with this code."""
-    if code == 0:
-        return success()
-    return {
-        "metadata": {},
-        "status": "Failure",
-        "message": f"command terminated with non-zero exit code: exit status {code}",
-        "reason": "NonZeroExitCode",
-        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
-        "code": 500,
-    }
-
-
-def internal_error(text: str) -> dict[str, Any]:
-    return {"metadata": {}, "status": "Failure", "message": text, "reason": "InternalError", "code": 500}
