@@ -198,8 +198,13 @@ def make_cgroup(runtime: Runtime, container: Container, prepared: Prepared) -> N
     prepared.cgroup = runtime.cgroups.v2_directory(container.cgroup)
     prepared.cgroups = created.attach[:-1] if prepared.cgroup else created.attach
     prepared.devices_limited = created.devices_limited
+    huge_pages = any(each.limit for each in limits.hugepage_limits)
     for warning in created.warnings:
-        log.warning(warning, **container.ids)
+        if "hugetlb" in warning and not huge_pages:
+            # A kubelet gives every container that has none a limit of 0 for each size.
+            runtime.warn_once("hugetlb", warning)
+        else:
+            log.warning(warning, **container.ids)
 
 
 def as_limits(limits: LinuxContainerResources) -> Resources:
