@@ -69,6 +69,7 @@ class FaultCase:
         self.kind = kind
         self.accepted = False
         self.fired = ""
+        self._holders: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -76,6 +77,7 @@ class FaultCase:
 
     def run(self) -> None:
         before = machine_state()
+        self._holders = set(ImageStore(self.machine.layout.images_dir).holders())
         self._armed()
         self.fired = self.machine.fault_log.read_text() if self.machine.fault_log.exists() else ""
         self._put_right()
@@ -225,9 +227,9 @@ class FaultCase:
             found = os.listdir(directory) if os.path.isdir(directory) else []
             if found:
                 left[directory] = found
-        holders = ImageStore(layout.images_dir).holders()
+        holders = set(ImageStore(layout.images_dir).holders()) - self._holders
         if holders:
-            left["image holders"] = list(holders)
+            left["image holders"] = sorted(holders)
         for root in Path("/sys/fs/cgroup").glob(f"*{layout.cgroup_root}"):
             pods = [str(each) for each in root.rglob("pod*")]
             if pods:

@@ -230,6 +230,8 @@ def reboot(machine: Machine) -> None:
         pod["metadata"]["annotations"]["podlite.io/boot"] = "another"
         path.write_text(json.dumps(pod))
     containers = Path(machine.layout.containers_dir)
+    for name in os.listdir(containers):
+        Path(machine.layout.images_dir, "pins", name).unlink()  # it carries the boot's id, too
     containers.rename(containers.with_name("another-boot"))
 
 
