@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
-from anyio import to_thread
 
 from podlite import log
 from podlite.agent.controller import PodController
@@ -150,25 +149,3 @@ class Agent:
             await self.controller.delete(uid, grace if grace >= 0 else None)
         except (PodliteError, OSError) as error:
             log.warning("a pod cannot be deleted", uid=uid, why=str(error))
-
-
-async def wait_for_agent(socket_path: str, seconds: float) -> bool:
-    """Whether an agent answers at its socket within a time."""
-    with anyio.move_on_after(seconds):
-        while True:
-            if await to_thread.run_sync(answers, socket_path):
-                return True
-            await anyio.sleep(0.02)
-    return False
-
-
-def answers(socket_path: str) -> bool:
-    """Whether anybody serves there now. Blocking, at once."""
-    import socket
-
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as sock:
-        try:
-            sock.connect(socket_path)
-        except OSError:
-            return False
-    return True

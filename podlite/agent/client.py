@@ -5,6 +5,7 @@ Standard library only, and little of that: a command is to answer at once.
 
 from __future__ import annotations
 
+import os
 import socket
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,12 @@ class _Connection(HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        # By descriptor: a socket's path may have only 107 bytes, a run directory may be deep.
+        directory = os.open(os.path.dirname(self._path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(self._path)}")
+        finally:
+            os.close(directory)
 
 
 class Client:
@@ -122,6 +128,7 @@ class Client:
             connection.request(method, url, data, headers)
             return connection.getresponse()
         except (FileNotFoundError, ConnectionRefusedError) as error:
+            connection.close()
             raise NoAgentError(
                 f"no podlite agent runs: nobody serves {self.socket_path}", hint="`podlite agent` starts one"
             ) from error
