@@ -20,6 +20,7 @@ from podlite.agent.api.app import make_app
 from podlite.agent.api.state import ApiState
 from podlite.agent.controller import PodController
 from podlite.agent.durable import DurableStore
+from podlite.agent.node import Node
 from tests.support.agents import manifest
 from tests.support.clock import settle
 from tests.support.kubelet import a_bench
@@ -92,9 +93,8 @@ REQUESTS = st.lists(
 
 async def ask(directory: Path, requests: list[tuple[str, str, dict[str, str], bytes]]) -> None:
     async with a_bench(directory) as bench:
-        options = SimpleNamespace(layout=SimpleNamespace(pods_dir=f"{directory}/run/pods"))
-        runtime = SimpleNamespace(spawner=SimpleNamespace(alive=True))
-        node: Any = SimpleNamespace(kubelet=bench.kubelet, options=options, runtime=runtime, waiting=set())
+        options: Any = SimpleNamespace(layout=SimpleNamespace(pods_dir=f"{directory}/run/pods"))
+        node = Node(options, bench.runtime, bench.kubelet)
         controller = PodController(node, DurableStore(str(directory / "state")))
         state = ApiState(f"{directory}/run/pods", node, controller)
         transport = httpx.ASGITransport(app=make_app(state))
