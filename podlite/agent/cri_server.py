@@ -11,7 +11,7 @@ import msgspec
 from anyio import to_thread
 
 from podlite import log
-from podlite.agent.node import CNI_THREADS, NodeOptions, has_records, make_networks
+from podlite.agent.node import NodeOptions, has_records, make_networks, namespace_threads
 from podlite.errors import UsageError, explain
 from podlite.rpc.server import serve
 from podlite.rpc.streaming.server import open_streaming
@@ -40,11 +40,10 @@ async def open_cri(
     """Serves until the block is left; its pods live on, and the next server takes them over. Raises PodliteError."""
     tls = _tls(server)
     networks = make_networks(options)
-    threads = max(options.namespace_threads, CNI_THREADS if options.network == "cni" else 1)
     runtime = Runtime(
         options.layout,
         network=networks,
-        namespace_threads=threads,
+        namespace_threads=namespace_threads(options),
         many=True,
         warm_pool=options.warm_pool,
         launched=launched,

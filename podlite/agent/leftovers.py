@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from podlite.kubelet.container_gc import orphaned_log_directories
-from podlite.linux.fs import remove_tree
+from podlite.linux.fs import remove_path
 from podlite.linux.trash import abandoned
 
 if TYPE_CHECKING:
@@ -61,18 +61,6 @@ def remove_leftovers(options: NodeOptions, found: Leftovers) -> None:
         remove_path(path)
     for uid in found.pods:
         remove_pod_directory(kubelet_config(options), uid)
-
-
-def remove_path(path: str) -> None:
-    """A directory with everything below it, but no mount; idempotent. Raises OSError."""
-    try:
-        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        remove_tree(fd, os.path.basename(path))
-    finally:
-        os.close(fd)
 
 
 def disk_usage(path: str) -> int:

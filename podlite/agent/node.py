@@ -134,6 +134,11 @@ class LocalNode(Node):
         return done
 
 
+def namespace_threads(options: NodeOptions) -> int:
+    """How many namespace threads a runtime with these options gets: plugins keep theirs busy for long. Pure."""
+    return max(options.namespace_threads, CNI_THREADS if options.network == "cni" else 1)
+
+
 @asynccontextmanager
 async def open_node(options: NodeOptions, launched: Launched | None = None) -> AsyncIterator[LocalNode]:
     """Opens runtime and kubelet; leaving ends them, and their pods unless `pods_survive`.
@@ -142,11 +147,10 @@ async def open_node(options: NodeOptions, launched: Launched | None = None) -> A
     Raises PodliteError.
     """
     networks = make_networks(options)
-    threads = max(options.namespace_threads, CNI_THREADS if options.network == "cni" else 1)
     runtime = Runtime(
         options.layout,
         network=networks,
-        namespace_threads=threads,
+        namespace_threads=namespace_threads(options),
         many=options.many,
         warm_pool=options.warm_pool,
         launched=launched,

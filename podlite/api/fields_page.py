@@ -36,17 +36,22 @@ def _line(row: Row) -> str:
     return f"| `{row.path}` | {row.status} | {why} |\n"
 
 
-def main(arguments: list[str]) -> int:
-    """Writes the page to the file named by the one argument, or to standard output without any."""
+def write_page(module: str, text: str, arguments: list[str]) -> int:
+    """Writes the page to the file named by the one argument, or to standard output without any; the exit status."""
     if len(arguments) > 1:
-        print("usage: python -m podlite.api.fields_page [FILE]", file=sys.stderr)
+        print(f"usage: python -m {module} [FILE]", file=sys.stderr)
         return 2
     if not arguments:
-        print(markdown(), end="")
+        print(text, end="")
         return 0
     with open(arguments[0], "w", encoding="utf-8") as page:
-        page.write(markdown())
+        page.write(text)
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    """See `write_page`."""
+    return write_page("podlite.api.fields_page", markdown(), arguments)
 
 
 if __name__ == "__main__":

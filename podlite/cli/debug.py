@@ -49,7 +49,7 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
         raise UsageError("--detach and -it exclude each other")
     found = pods.find_pod(pods.run_dir(arguments), arguments.pod, arguments.namespace)
     if found.pod.status.phase != "Running" or not found.held:
-        raise PodliteError(f"pod {pods.full_name(found.pod)} is not running, it is {pods.shown(found).status.phase}")
+        raise PodliteError(f"pod {pods.full_name(found.pod)} is not running, it is {found.shown().status.phase}")
     container = debug_container(found.pod, arguments, arguments.command)
     _ask(found, container)
     if arguments.detach:

@@ -28,7 +28,7 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     every = pods.every_pod(pods.run_dir(arguments))
     found = [pods.choose(every, word, arguments.namespace) for word in arguments.pods]
     now = time.time_ns()
-    texts = [describe_pod(pods.shown(each), read_events(each.directory), now) for each in found]
+    texts = [describe_pod(each.shown(), read_events(each.directory), now) for each in found]
     sys.stdout.write("\n\n".join(texts))
     sys.stdout.flush()
     return 0

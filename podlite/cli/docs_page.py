@@ -10,6 +10,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING
 
+from podlite.api.fields_page import write_page
 from podlite.cli import options
 from podlite.cli.directories import DEFAULTS, variable
 from podlite.cli.exit_status import TABLE
@@ -138,16 +139,8 @@ def _heading(title: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Writes the page to the file named by the one argument, or to standard output without any."""
-    if len(arguments) > 1:
-        print("usage: python -m podlite.cli.docs_page [FILE]", file=sys.stderr)
-        return 2
-    if not arguments:
-        print(markdown(), end="")
-        return 0
-    with open(arguments[0], "w", encoding="utf-8") as page:
-        page.write(markdown())
-    return 0
+    """See `write_page`."""
+    return write_page("podlite.cli.docs_page", markdown(), arguments)
 
 
 if __name__ == "__main__":

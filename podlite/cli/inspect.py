@@ -57,7 +57,7 @@ def _shown(found: WrittenPod) -> Pod:
     from podlite.cli.guest import sandbox_directories
     from podlite.runtime.journal import FILE, load
 
-    pod = pods.shown(found)
+    pod = found.shown()
     for directory in sandbox_directories(found)[:1]:
         try:
             entries = load(f"{directory}/{FILE}")

@@ -85,22 +85,6 @@ def full_name(pod: Pod) -> str:
     return f"{pod.metadata.namespace}/{pod.metadata.name}"
 
 
-def shown(found: WrittenPod) -> Pod:
-    """The pod as it is to be shown: of one whose podlite was killed, nothing is known any more. Pure."""
-    if not found.orphaned:
-        return found.pod
-    from msgspec import structs
-
-    status = structs.replace(
-        found.pod.status,
-        phase="Unknown",
-        reason="Orphaned",
-        message=f"the podlite that ran this pod, process {found.holder.pid}, has been killed",
-        container_statuses=[structs.replace(each, ready=False) for each in found.pod.status.container_statuses],
-    )
-    return structs.replace(found.pod, status=status)
-
-
 def ended(found: WrittenPod) -> bool:
     """Whether the pod is over in good order."""
     return not found.orphaned and found.pod.status.phase in ("Succeeded", "Failed")

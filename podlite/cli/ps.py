@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     elif arguments.output in ("json", "yaml"):
         from podlite.api import encode
 
-        plain = encode.list_of([pods.shown(each) for each in found])
+        plain = encode.list_of([each.shown() for each in found])
         _write(encode.dump_json(plain) if arguments.output == "json" else encode.dump_yaml(plain))
     elif arguments.output == "name":
         _write("".join(f"pod/{each.pod.metadata.name}\n" for each in found))
@@ -61,7 +61,7 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
 
 
 def _row(found: WrittenPod, now_ns: int, *, wide: bool) -> list[str]:
-    pod = pods.shown(found)
+    pod = found.shown()
     meta = pod.metadata
     cells = columns(pod, now_ns)
     status = "Orphaned" if found.orphaned else cells.status

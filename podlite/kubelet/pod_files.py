@@ -13,7 +13,7 @@ from podlite.cri.types import Mount
 from podlite.kubelet.hosts_file import HOSTS_PATH, host_network_hosts, pod_hosts
 from podlite.kubelet.paths import pod_container_dir, pod_dir
 from podlite.kubelet.types import ContainerConfigError, VolumeError
-from podlite.linux.fs import remove_tree
+from podlite.linux.fs import remove_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,7 +106,7 @@ def make_log_directory(path: str) -> None:
 def remove_pod_directory(config: KubeletConfig, uid: str, remove: Callable[[str], None] | None = None) -> None:
     """Removes all that the kubelet keeps of a pod, its volumes included; named volumes stay. Blocking; idempotent.
 
-    `remove` is how a directory without mounts goes, `remove_directory` if it is not said.
+    `remove` is how a directory without mounts goes, `remove_path` if it is not said.
     Needs no pod, only its UID, so that what a killed podlite left can be removed too. Raises VolumeError.
     """
     if not uid or "/" in uid or uid.startswith("."):
@@ -117,7 +117,7 @@ def remove_pod_directory(config: KubeletConfig, uid: str, remove: Callable[[str]
 
         return tear_down(config, uid)
     try:
-        (remove or remove_directory)(directory)
+        (remove or remove_path)(directory)
     except OSError as error:
         raise VolumeError(
             f"the files of the pod {uid} cannot be removed: {error.strerror}: {error.filename or directory}",
@@ -140,15 +140,3 @@ def make_directories(path: str) -> None:
             os.mkdir(path, 0o750)
         except FileExistsError:
             pass
-
-
-def remove_directory(path: str) -> None:
-    """Removes a directory and what is in it, but no mount. Blocking; idempotent. Raises OSError."""
-    try:
-        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        remove_tree(fd, os.path.basename(path))
-    finally:
-        os.close(fd)

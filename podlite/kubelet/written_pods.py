@@ -58,6 +58,21 @@ class WrittenPod(msgspec.Struct):
         """Whether the process that ran it was killed, and nobody is to adopt it."""
         return not self.held and not self.kept and not self.holder.stay
 
+    def shown(self) -> Pod:
+        """The pod as it is to be shown: of one whose podlite was killed nothing is known any more. Pure."""
+        if not self.orphaned:
+            return self.pod
+        from msgspec import structs
+
+        status = structs.replace(
+            self.pod.status,
+            phase="Unknown",
+            reason="Orphaned",
+            message=f"the podlite that ran this pod, process {self.holder.pid}, has been killed",
+            container_statuses=[structs.replace(each, ready=False) for each in self.pod.status.container_statuses],
+        )
+        return structs.replace(self.pod, status=status)
+
 
 def take(directory: str, config: KubeletConfig) -> int:
     """Makes the pod's directory, locks it, and writes down who did; returns the lock's descriptor. Raises OSError."""

@@ -10,6 +10,7 @@ import os
 import msgspec
 
 from podlite.linux.cgroup_files import read, read_numbers
+from podlite.linux.cgroup_stats import read_number
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -63,12 +64,12 @@ def add_v1(details: Details, controller: str, directory: str) -> None:
         numbers = _numbers(f"{directory}/memory.stat")
         details.memory_cache = numbers.get("total_cache")
         details.memory_mapped_file = numbers.get("total_mapped_file")
-        details.memory_kernel = _number(f"{directory}/memory.kmem.usage_in_bytes")
-        details.memory_peak = _number(f"{directory}/memory.max_usage_in_bytes")
-        details.memory_failures = _number(f"{directory}/memory.failcnt")
+        details.memory_kernel = read_number(f"{directory}/memory.kmem.usage_in_bytes")
+        details.memory_peak = read_number(f"{directory}/memory.max_usage_in_bytes")
+        details.memory_failures = read_number(f"{directory}/memory.failcnt")
         details.oom_kills = _numbers(f"{directory}/memory.oom_control").get("oom_kill")
     elif controller == "pids":
-        details.pids_max = _number(f"{directory}/pids.max")
+        details.pids_max = read_number(f"{directory}/pids.max")
 
 
 def add_v2(details: Details, directory: str) -> None:
@@ -83,11 +84,11 @@ def add_v2(details: Details, directory: str) -> None:
         details.memory_cache = numbers.get("file")
         details.memory_mapped_file = numbers.get("file_mapped")
         details.memory_kernel = numbers.get("kernel")
-        details.memory_peak = _number(f"{directory}/memory.peak")
+        details.memory_peak = read_number(f"{directory}/memory.peak")
         events = _numbers(f"{directory}/memory.events")
         details.memory_failures = events.get("max")
         details.oom_kills = events.get("oom_kill")
-    pids = _number(f"{directory}/pids.max")
+    pids = read_number(f"{directory}/pids.max")
     if pids is not None:
         details.pids_max = pids
     try:
@@ -153,11 +154,3 @@ def _numbers(path: str) -> dict[str, int]:
         return read_numbers(path)
     except (OSError, ValueError):
         return {}
-
-
-def _number(path: str) -> int | None:
-    try:
-        text = read(path).strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None

@@ -61,13 +61,13 @@ def add_v1_cpu(stats: Stats, directory: str) -> None:
 
 
 def add_v1_cpuacct(stats: Stats, directory: str) -> None:
-    stats.cpu_usage_ns = _number(f"{directory}/cpuacct.usage")
+    stats.cpu_usage_ns = read_number(f"{directory}/cpuacct.usage")
 
 
 def add_v1_memory(stats: Stats, directory: str) -> None:
     details = _numbers(f"{directory}/memory.stat")
-    usage = _number(f"{directory}/memory.usage_in_bytes")
-    limit = _number(f"{directory}/memory.limit_in_bytes")
+    usage = read_number(f"{directory}/memory.usage_in_bytes")
+    limit = read_number(f"{directory}/memory.limit_in_bytes")
     stats.memory_usage = usage
     if usage is not None:
         stats.memory_working_set = max(0, usage - details.get("total_inactive_file", 0))
@@ -90,19 +90,19 @@ def add_v2_cpu(stats: Stats, directory: str) -> None:
 
 def add_v2_memory(stats: Stats, directory: str) -> None:
     details = _numbers(f"{directory}/memory.stat")
-    usage = _number(f"{directory}/memory.current")
+    usage = read_number(f"{directory}/memory.current")
     stats.memory_usage = usage
     if usage is not None:
         stats.memory_working_set = max(0, usage - details.get("inactive_file", 0))
     stats.memory_rss = details.get("anon")
-    stats.memory_limit = _number(f"{directory}/memory.max")
-    stats.memory_swap = _number(f"{directory}/memory.swap.current")
+    stats.memory_limit = read_number(f"{directory}/memory.max")
+    stats.memory_swap = read_number(f"{directory}/memory.swap.current")
     stats.page_faults = details.get("pgfault")
     stats.major_page_faults = details.get("pgmajfault")
 
 
 def add_pids(stats: Stats, directory: str) -> None:
-    stats.pids = _number(f"{directory}/pids.current")
+    stats.pids = read_number(f"{directory}/pids.current")
 
 
 def add_pressure(stats: Stats, directory: str) -> None:
@@ -138,7 +138,8 @@ def _numbers(path: str) -> dict[str, int]:
         return {}
 
 
-def _number(path: str) -> int | None:
+def read_number(path: str) -> int | None:
+    """The number in a file; None where there is no such file, or it says `max`. Blocking."""
     try:
         text = read(path).strip()
     except OSError:

@@ -131,6 +131,18 @@ class FileLock:
             os.close(self._fd)
 
 
+def remove_path(path: str) -> None:
+    """`remove_tree` by a path: a directory with everything below it, but no mount. Idempotent. Raises OSError."""
+    try:
+        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        remove_tree(fd, os.path.basename(path))
+    finally:
+        os.close(fd)
+
+
 def remove_tree(dir_fd: int, name: str) -> None:
     """Removes `name` in the directory `dir_fd`, with everything below it. Idempotent.
 

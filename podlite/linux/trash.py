@@ -17,7 +17,7 @@ from collections.abc import Callable
 from itertools import count
 from queue import SimpleQueue
 
-from podlite.linux.fs import remove_tree
+from podlite.linux.fs import remove_path
 
 Problem = Callable[[str, OSError], None]
 
@@ -56,7 +56,7 @@ class Trash:
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                _remove(path)
+                remove_path(path)
                 return
             else:
                 break
@@ -105,7 +105,7 @@ class Trash:
     def _empty(self, name: str) -> None:
         path = f"{self.directory}/{name}"
         try:
-            _remove(path)
+            remove_path(path)
         except OSError as error:
             self._problem(path, error)
 
@@ -122,14 +122,3 @@ def abandoned(directory: str) -> list[str]:
 def _thrower_lives(name: str) -> bool:
     pid = name.split(".")[-2:-1]
     return bool(pid) and pid[0].isdigit() and os.path.exists(f"/proc/{pid[0]}")
-
-
-def _remove(path: str) -> None:
-    try:
-        fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        remove_tree(fd, os.path.basename(path))
-    finally:
-        os.close(fd)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
-from msgspec import structs
 
 from podlite import log
 from podlite.errors import explain
@@ -111,7 +110,7 @@ class ForeignPods:
         if self._is_own(uid):
             return
         self._known[uid] = written
-        self._put(shown(written), written)
+        self._put(written.shown(), written)
 
     def _forget(self, uid: str) -> None:
         if self._known.pop(uid, None) is not None:
@@ -120,17 +119,3 @@ class ForeignPods:
 
 def _make_directory(path: str) -> None:
     os.makedirs(path, mode=0o700, exist_ok=True)
-
-
-def shown(written: WrittenPod) -> Pod:
-    """The pod as it is to be shown: of one whose podlite was killed nothing is known any more. Pure."""
-    if not written.orphaned:
-        return written.pod
-    status = structs.replace(
-        written.pod.status,
-        phase="Unknown",
-        reason="Orphaned",
-        message=f"the podlite that ran this pod, process {written.holder.pid}, has been killed",
-        container_statuses=[structs.replace(each, ready=False) for each in written.pod.status.container_statuses],
-    )
-    return structs.replace(written.pod, status=status)

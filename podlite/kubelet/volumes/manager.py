@@ -17,10 +17,11 @@ import anyio
 import anyio.to_thread
 
 from podlite.kubelet.paths import pod_dir
-from podlite.kubelet.pod_files import remove_directory, remove_pod_directory
+from podlite.kubelet.pod_files import remove_pod_directory
 from podlite.kubelet.types import KubeletError, VolumeError
 from podlite.kubelet.volumes import layout
 from podlite.kubelet.volumes.context import Context
+from podlite.linux.fs import remove_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -206,7 +207,7 @@ def tear_down(config: KubeletConfig, uid: str) -> None:
         problem = f"{error.strerror}: {error.filename or directory}"
     try:
         # Enters no mount: what could not be unmounted is not emptied.
-        remove_directory(directory)
+        remove_path(directory)
     except OSError as error:
         problem = problem or f"{error.strerror}: {error.filename or directory}"
     if problem:

@@ -14,8 +14,9 @@ import errno
 import os
 import stat
 
-from podlite.kubelet.pod_files import make_directories, remove_directory
+from podlite.kubelet.pod_files import make_directories
 from podlite.kubelet.types import KubeletError
+from podlite.linux.fs import remove_path
 from podlite.linux.mounts import attach, clone
 from podlite.linux.syscalls import (
     MNT_DETACH,
@@ -187,4 +188,4 @@ def clean(directory: str) -> None:
             path = f"{parent}/{name}"
             while _is_mount_point(path):
                 umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW)
-    remove_directory(directory)
+    remove_path(directory)
