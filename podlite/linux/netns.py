@@ -8,6 +8,7 @@ mounts, and blocks: it is called on a thread that does nothing else (podlite.run
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable
 from typing import TypeVar
@@ -43,14 +44,30 @@ def prepare_directory(directory: str) -> bool:
     pins in it, and unmounting one of ours leaves the copy.  Idempotent.
     """
     os.makedirs(directory, mode=0o755, exist_ok=True)
+    if _is_shared(directory):
+        return False
+    # Of several processes that begin at once, one makes it: binds would stack, and each need an umount of its own.
+    # The lock is on the inode, which is the same below the mount and in it.
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if _is_shared(directory):
+            return False
+        mount(directory, directory, "none", MS_BIND | MS_REC)
+        mount("", directory, "none", MS_SHARED | MS_REC)
+    finally:
+        os.close(fd)
+    return True
+
+
+def _is_shared(directory: str) -> bool:
+    """Makes the mount point shared; False if it is no mount point."""
     try:
         mount("", directory, "none", MS_SHARED | MS_REC)
-        return False
     except OSError as error:
         if error.errno != errno.EINVAL:  # EINVAL: not a mount point yet
             raise
-    mount(directory, directory, "none", MS_BIND | MS_REC)
-    mount("", directory, "none", MS_SHARED | MS_REC)
+        return False
     return True
 
 

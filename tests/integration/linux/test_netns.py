@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -157,3 +159,24 @@ def test_preparing_is_idempotent_and_keeps_what_is_there(directory: str, own: in
     with open("/proc/self/mountinfo") as file:
         assert len([line for line in file if line.split()[4] == directory]) == 1
     netns.remove(f"{directory}/a")
+
+
+def test_many_that_prepare_at_once_make_one_mount(short_tmp: str) -> None:
+    """Binds of a directory onto itself stack, and whoever takes one away would leave the others."""
+    count = 8
+    for attempt in range(20):
+        path = f"{short_tmp}/netns-{attempt}"
+        start = threading.Barrier(count)
+
+        def prepare(path: str = path, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return netns.prepare_directory(path)
+
+        with ThreadPoolExecutor(count) as pool:
+            changed = [each.result() for each in [pool.submit(prepare) for _ in range(count)]]
+        assert sorted(changed) == [False] * (count - 1) + [True]
+        with open("/proc/self/mountinfo") as file:
+            mounts = [line for line in file if line.split()[4] == path]
+        for _ in mounts:
+            umount2(path, MNT_DETACH)
+        assert len(mounts) == 1
