@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from podlite.api.fields import rows
+from podlite.linux.capabilities import ESSENTIAL
 from tests.support.cli import Podlite, pod
 
 pytestmark = [pytest.mark.root]
@@ -57,9 +58,9 @@ def test_somebody_else_than_root(podlite: Podlite) -> None:
     assert "Traceback" not in ran.stderr
 
 
-@pytest.mark.parametrize("capability", ["sys_admin", "net_admin", "mknod"])
+@pytest.mark.parametrize("capability", [name.lower() for name in ESSENTIAL])
 def test_a_capability_that_is_needed(podlite: Podlite, capability: str) -> None:
-    """A clear error, and the check names it."""
+    """A clear error before anything is made, and the check names it."""
     path = podlite.manifest(pod("true"))
     done = without(podlite, "run", path, drop=capability)
     assert done.returncode == 125, done
@@ -67,17 +68,26 @@ def test_a_capability_that_is_needed(podlite: Podlite, capability: str) -> None:
     assert done.stderr.startswith("podlite: ")
     assert f"CAP_{capability.upper()} not held" in done.stderr
     assert "hint: run podlite as root" in done.stderr
+    assert podlite.left() == {}
     checked = without(podlite, "check", drop=capability)
     assert checked.returncode == 1, checked
     assert capability.upper() in checked.stdout
 
 
-def test_a_capability_that_one_can_do_without(podlite: Podlite) -> None:
-    done = without(podlite, "run", "--quiet", podlite.manifest(pod("echo ran")), drop="sys_resource")
+@pytest.mark.parametrize(
+    ("capability", "consequence"),
+    [
+        ("sys_resource", "oom_score_adj cannot be lowered"),
+        ("net_raw", "containers have no raw sockets"),
+        ("audit_write", "containers do not get these of the default capabilities"),
+    ],
+)
+def test_a_capability_that_one_can_do_without(podlite: Podlite, capability: str, consequence: str) -> None:
+    done = without(podlite, "run", "--quiet", podlite.manifest(pod("echo ran")), drop=capability)
     assert (done.returncode, done.stdout) == (0, "ran\n"), done
-    checked = without(podlite, "check", drop="sys_resource")
+    checked = without(podlite, "check", drop=capability)
     assert checked.returncode == 0
-    assert "oom_score_adj cannot be lowered" in checked.stdout
+    assert consequence in checked.stdout
 
 
 def test_help_and_version(podlite: Podlite) -> None:

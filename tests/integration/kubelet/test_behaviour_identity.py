@@ -7,6 +7,12 @@ https://kubernetes.io/docs/concepts/containers/runtime-class/, pkg/kubelet/netwo
 
 from __future__ import annotations
 
+import ctypes
+import json
+import os
+import re
+from collections.abc import Iterator
+
 import pytest
 from msgspec import structs
 
@@ -14,6 +20,9 @@ from podlite.kubelet.kubelet import Kubelet
 from tests.support.behaviours import Behaviour, check, load, reached, told
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
+
+# sys/ipc.h
+IPC_PRIVATE, IPC_CREAT, IPC_RMID = 0, 0o1000, 0
 
 TABLE = [
     Behaviour(
@@ -28,6 +37,22 @@ containers: [{c: c, command: [hostname]}]
 """,
         status={"phase": "Succeeded"},
         logs={"c": "a.b.default.svc.cluster.local\n"},
+    ),
+    Behaviour(
+        "setHostnameAsFQDN-longer-than-the-kernel-takes",
+        "sethostname(2) takes 64 bytes: the pod remains in Pending, with FailedCreatePodSandBox",
+        """
+hostname: a
+subdomain: a-subdomain-of-its-own-that-is-far-too-long-for-the-kernel
+setHostnameAsFQDN: true
+containers: [{c: c}]
+""",
+        until={"phase": "Pending"},
+        events=(
+            "Warning FailedCreatePodSandBox .*FQDN a.a-subdomain-of-its-own-that-is-far-too-long-for-the-kernel"
+            r"\.default\.svc\.cluster\.local is too long \(64 characters is the max, 86 characters requested\)",
+        ),
+        absent=("Created", "Started"),
     ),
     Behaviour(
         "hostnameOverride",
@@ -93,6 +118,20 @@ containers:
         logs={"c": "busybox-1\nbusybox-1.busybox-subdomain.default.svc.cluster.local\nbusybox-1\n"},
     ),
     Behaviour(
+        "setHostnameAsFQDN-in-every-way-of-asking",
+        "hostname and hostname --fqdn both return the FQDN; /etc/hostname and the hosts file keep the short name",
+        """
+restartPolicy: Never
+hostname: busybox-1
+subdomain: busybox-subdomain
+setHostnameAsFQDN: true
+containers:
+- {c: c, command: [sh, -c, 'hostname; hostname -f; uname -n']}
+""",
+        status={"phase": "Succeeded"},
+        logs={"c": "(busybox-1\\.busybox-subdomain\\.default\\.svc\\.cluster\\.local\n){3}"},
+    ),
+    Behaviour(
         "hostAliases",
         "lines at the end of /etc/hosts, under their heading",
         """
@@ -130,6 +169,39 @@ async def test_identity_with_a_network(networked: Kubelet, row: Behaviour) -> No
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 async def test_identity(kubelet: Kubelet, row: Behaviour) -> None:
     await check(kubelet, row)
+
+
+@pytest.fixture
+def host_segment() -> Iterator[int]:
+    """The identifier of a System V shared memory segment of the host's, which says `of the host`: shmget(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.shmat.restype = ctypes.c_void_p
+    libc.shmat.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+    id = libc.shmget(IPC_PRIVATE, 4096, IPC_CREAT | 0o600)
+    assert id >= 0, os.strerror(ctypes.get_errno())
+    try:
+        address = libc.shmat(id, None, 0)
+        ctypes.memmove(address, b"of the host", 11)
+        assert libc.shmdt(ctypes.c_void_p(address)) == 0
+        yield id
+    finally:
+        assert libc.shmctl(id, IPC_RMID, None) == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [("hostIPC: true", "of the host\n(1)\n"), ("hostIPC: false", "Invalid argument\n(0)\n")],
+    ids=["hostIPC", "an-ipc-namespace-of-its-own"],
+)
+async def test_shared_memory_of_the_host(kubelet: Kubelet, host_segment: int, spec: str, said: str) -> None:
+    """ipc_namespaces(7): the identifier of a segment means something in its own namespace only. Perl has shmread(),
+    /proc/sysvipc/shm lists the segments that are there."""
+    script = (
+        f"perl -e 'print shmread({host_segment}, $_, 0, 11) ? $_ : $!, \"\\n\"';"
+        f" echo \"($(awk '$2 == {host_segment}' /proc/sysvipc/shm | wc -l))\""
+    )
+    spec = f"{spec}\nrestartPolicy: Never\ncontainers: [{{c: c, command: [sh, -c, {json.dumps(script)}]}}]"
+    await check(kubelet, Behaviour("", "", spec, status={"phase": "Succeeded"}, logs={"c": re.escape(said)}))
 
 
 async def test_cluster_first(kubelet: Kubelet, short_tmp: str) -> None:
