@@ -95,6 +95,9 @@ class Reaper:
                 with step("reap.orphans", pod=orphan.pod):
                     if self._tear_down(orphan):
                         reaped.append(orphan.pod)
+            except OSError as error:
+                # One that cannot be torn down now keeps nobody from starting.
+                self._problem(f"the pod {orphan.pod} that was left behind stays: {explain(error)}")
             finally:
                 orphan.lock.release()
         self._remove_other_boots()

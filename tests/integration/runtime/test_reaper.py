@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from podlite import steps
 from podlite.linux.cgroups import Cgroups
 from podlite.runtime.image.store import ImageStore
 from podlite.runtime.layout import Layout
@@ -89,6 +90,22 @@ def test_killed_at_a_step(layout: Layout, step: str) -> None:
     root = Path(f"/sys/fs/cgroup/unified{layout.cgroup_root}/kubepods")
     if root.is_dir():
         assert [each for each in root.glob("pod*/*") if each.is_dir()] == []
+
+
+def test_one_that_cannot_be_torn_down_stops_nobody(layout: Layout) -> None:
+    """It is said, and tried again by whoever comes next."""
+    run_victim(layout, "container.start=kill")
+    problems: list[str] = []
+    steps.inject("reap.orphans", "1*error(EIO)")
+    try:
+        assert make_reaper(layout, problems).reap() == []
+    finally:
+        steps.clear_faults()
+    [problem] = problems
+    assert "default/victim" in problem
+    assert "Input/output error" in problem
+    assert make_reaper(layout, problems).reap() == ["default/victim"]
+    assert os.listdir(layout.pods_dir) == []
 
 
 @pytest.mark.anyio
