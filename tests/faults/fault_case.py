@@ -1,5 +1,6 @@
 """One fault: an agent takes a pod through its whole life with the fault armed, and another one has to put it right.
 
+    before        a foreground run is killed: what it leaves is the armed agent's to reap
     armed agent   static pod `full` (every kind of step) and handed-over pod `job` (exit code 7): started, exec'd,
                   ended; then the agent is stopped, if it lives
     clean agent   the manifest of `full` is there again, and so it has to run; what was accepted of `job` has to be
@@ -20,8 +21,9 @@ from typing import Any
 
 from podlite.agent.client import AnswerError, NoAgentError, pods_path
 from podlite.runtime.image.store import ImageStore
-from tests.support.agents import Machine, is_running, manifest, until
-from tests.support.leaks import leaked, machine_state
+from podlite.runtime.journal import FILE as RECORD
+from tests.support.agents import IMAGE, Machine, is_running, manifest, until
+from tests.support.leaks import leaked, machine_state, processes_titled
 
 # kind → fault, as podlite.steps reads it
 KINDS = {
@@ -44,8 +46,15 @@ ELSEWHERE = {
     "container.run": "from exec to exit: measured, not entered",
 }
 
+# Steps of the warm pool: the armed agent has one. `full` cannot be taken from it, for its host port; `job` is.
+POOLED = ("sandbox.claim", "sandbox.spare")
+# Steps that are taken only where a killed podlite has left something.
+ORPHANED = ("reap.orphans",)
+
 FULL = "full"
 JOB = "job"
+LEFT = "left"
+POOL = 2
 PHASE_SECONDS = 6.0
 
 
@@ -78,6 +87,8 @@ class FaultCase:
     def run(self) -> None:
         before = machine_state()
         self._holders = set(ImageStore(self.machine.layout.images_dir).holders())
+        if self.step in ORPHANED:
+            self._leave_an_orphan()
         self._armed()
         self.fired = self.machine.fault_log.read_text() if self.machine.fault_log.exists() else ""
         self._put_right()
@@ -90,6 +101,9 @@ class FaultCase:
         machine.drop(FULL, full_manifest())
         self._start()
         self._while_alive(self._answers)
+        if self.step in POOLED:
+            # They are made one after the other: with the second begun, the first is ready.
+            self._while_alive(lambda: self._spares() == POOL)
         if self._alive():
             self._create_job()
             self._while_alive(lambda: self._is(is_running) and self._job_is_over())
@@ -109,7 +123,43 @@ class FaultCase:
         machine.client.close()
 
     def _start(self) -> None:
-        self.machine.start(faults=f"{self.step}={KINDS[self.kind]}", wait=False)
+        more = (f"--warm-pool={POOL}",) if self.step in POOLED else ()
+        self.machine.start(*more, faults=f"{self.step}={KINDS[self.kind]}", wait=False)
+
+    def _spares(self) -> int:
+        """How many sandboxes for nobody yet have a record."""
+        found = 0
+        for path in Path(self.machine.layout.pods_dir).glob(f"*/{RECORD}"):
+            try:
+                found += (
+                    b'"name":"spare-' in path.read_bytes().partition(b"\n")[0] and b'"claim"' not in path.read_bytes()
+                )
+            except OSError:
+                continue  # removed meanwhile
+        return found
+
+    def _leave_an_orphan(self) -> None:
+        """The pod of a foreground run that is killed, and whose shim has ended."""
+        machine = self.machine
+        run = subprocess.Popen(
+            machine.command("run", f"--name={LEFT}", "--image", IMAGE, "--", "/bin/sleep", "1000"),
+            env=machine.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        title = f"podlite: shim default/{LEFT}"
+        try:
+            until(
+                lambda: any(b'"starting"' in path.read_bytes() for path in self._records()), "the run has a container"
+            )
+        finally:
+            run.kill()
+            run.wait()
+        until(lambda: not list(processes_titled(title)), "the killed run's shim has ended")
+        assert self._records(), "the killed run has left nothing"
+
+    def _records(self) -> list[Path]:
+        return list(Path(self.machine.layout.pods_dir).glob(f"*/{RECORD}"))
 
     def _alive(self) -> bool:
         return self.machine.process is not None and self.machine.process.poll() is None

@@ -11,6 +11,7 @@ were survived.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -205,8 +206,6 @@ class Soak:
 
     def _pid(self, pod: dict[str, Any]) -> int:
         """The first process of a pod's container, 0 if it has none now."""
-        import json
-
         done = self.machine.podlite("inspect", "--record", pod["metadata"]["name"], check=False)
         if done.returncode:
             return 0
@@ -272,7 +271,24 @@ class Soak:
         try:
             until(look)
         except AssertionError:
+            self._tell()
             raise AssertionError(f"not as it should be: {self._differences()}") from None
+
+    def _tell(self) -> None:
+        """What there is to know of it, for whoever has to find out why."""
+        machine = self.machine
+        print(self.report())
+        differences = self._differences()
+        print(differences)
+        for pod in machine.pods():
+            name = pod["metadata"]["name"]
+            if any(each.startswith(f"{name} ") for each in differences):
+                print(json.dumps(pod, indent=1))
+                print(machine.podlite("describe", "pod", name, check=False).stdout)
+                print(machine.podlite("inspect", "--record", name, check=False).stdout)
+        assert machine.process is not None
+        os.kill(machine.process.pid, signal.SIGUSR1)
+        until(lambda: "\ntold\n" in machine.log.read_text(), "the agent has told what it waits for")
 
     def _differences(self) -> list[str]:
         found = {each["metadata"]["name"]: each for each in self.machine.pods()}
@@ -325,7 +341,7 @@ def soak(directory: str, seconds: float, seed: int, *, most: int = 12, network: 
         machine.stop()
     except BaseException:
         if machine.log.exists():
-            print(machine.log.read_text()[-20_000:])
+            print(machine.log.read_text()[-60_000:])
         raise
     finally:
         machine.clean_up()

@@ -82,6 +82,7 @@ class Machine:
         command = self.command("agent", f"--manifest-dir={self.manifests}", f"--network={self._network}", *arguments)
         if self._impatient:
             command = [sys.executable, "-m", "tests.support.impatient_agent", str(self.manifests), self._network]
+            command += arguments
         self.process = subprocess.Popen(
             [*wrapper, *command],
             env=self.environment(faults),
