@@ -6,6 +6,7 @@ A third party's network is tested by adding its constructor to NETWORKS.
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cni_networks import PLUGINS, PORTMAP, bridge, make_cni, needs_plugins, ptp
+from cni_networks import PLUGINS, PORTMAP, bridge, make_cni, ptp
 from network_hosts import HOST4, HOST6, OUTSIDE4, OUTSIDE6, Host, Pod, ask, new_host, refused, serving, sh, wait_for
 
 from podlite.cri.errors import InvalidArgumentError, NetworkSetupError
@@ -33,14 +34,27 @@ NETWORKS: dict[str, Callable[[str], Any]] = {
     "cni-ptp": lambda run_dir: make_cni(run_dir, ptp(run_dir), PORTMAP),
 }
 
-families = pytest.mark.parametrize("family", [4, 6])
+# Every network with either family and with either protocol; podlite's own, and with PODLITE_MATRIX=full each of them,
+# with every pair.
+WAYS = [
+    pytest.param(name, family, kind, id=f"{name}-{'tcp' if kind == TCP else 'udp'}-{family}")
+    for number, name in enumerate(NETWORKS)
+    for family in (4, 6)
+    for kind in (TCP, UDP)
+    if name == "builtin"
+    or os.environ.get("PODLITE_MATRIX") == "full"
+    or (family == 6) == ((kind == UDP) == (number % 2 == 1))
+]
+ways = pytest.mark.parametrize(("host", "family", "kind"), WAYS, indirect=["host"])
 kinds = pytest.mark.parametrize("kind", [TCP, UDP], ids=["tcp", "udp"])
 
 
-@pytest.fixture(params=[pytest.param(name, marks=needs_plugins if name.startswith("cni") else ()) for name in NETWORKS])
+@pytest.fixture(params=NETWORKS)
 def host(request: pytest.FixtureRequest, run_dir: str) -> Iterator[Host]:
+    if request.param.startswith("cni") and not PLUGINS:
+        pytest.skip("needs the CNI plugins (package containernetworking-plugins)")
     with new_host(run_dir, uplink=True, make=NETWORKS[request.param]) as made:
-        if PLUGINS and request.param.startswith("cni"):
+        if request.param.startswith("cni"):
             # ptp leaves it to the administrator to switch forwarding on; bridge does it itself.
             sh("sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
         yield made
@@ -97,16 +111,14 @@ def test_the_pod_has_what_the_status_says(host: Host) -> None:
     assert own.host_interface in {each["ifname"] for each in json.loads(sh("ip -j link"))}
 
 
-@families
-@kinds
+@ways
 def test_pod_to_pod(host: Host, family: int, kind: socket.SocketKind) -> None:
     one, two = host.pod(), host.pod()
     with serving(two.fd, "two", ANY[family], 0, kind) as server:
         assert ask(one.fd, two.ip(family), server.port, kind) == f"two|{one.ip(family)}"
 
 
-@families
-@kinds
+@ways
 def test_pod_to_host_and_host_to_pod(host: Host, family: int, kind: socket.SocketKind) -> None:
     pod = host.pod()
     with serving(host.own, "host", HOST[family], 0, kind) as server:
@@ -115,8 +127,7 @@ def test_pod_to_host_and_host_to_pod(host: Host, family: int, kind: socket.Socke
         assert ask(host.own, pod.ip(family), server.port, kind).startswith("pod|")
 
 
-@families
-@kinds
+@ways
 def test_pod_to_outside_as_the_host(host: Host, family: int, kind: socket.SocketKind) -> None:
     pod = host.pod()
     assert host.outside is not None
