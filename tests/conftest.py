@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +23,14 @@ hypothesis.settings.register_profile("podlite", deadline=None)
 hypothesis.settings.load_profile("podlite")
 
 REAL = tuple(Path(__file__).parent / name for name in ("integration", "conformance"))
+
+
+def pytest_configure() -> None:
+    """What runs under nohup(1), or in a shell's background, ignores signals, and so would each command under test:
+    POSIX, 2.11 Signals and Error Handling. Of a signal with a handler execve(2) makes one with the default action."""
+    for each in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(each) is signal.SIG_IGN:
+            signal.signal(each, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

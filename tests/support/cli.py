@@ -196,8 +196,9 @@ class Podlite:
             if command.process.poll() is None:
                 command.process.kill()
                 command.process.wait()
-        self("rm", "--all", "--force")
-        self("prune", "--all")
+        if self.left():
+            self("rm", "--all", "--force")
+            self("prune", "--all")
 
 
 def _names(path: str) -> list[str]:

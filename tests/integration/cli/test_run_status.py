@@ -189,7 +189,8 @@ def test_output_closed(podlite: Podlite) -> None:
     """`podlite run … | head`: whoever reads has seen enough, and the pods end."""
     import subprocess
 
-    command = podlite.start("run", podlite.manifest(pod("while echo y; do :; done")), stdout=subprocess.PIPE)
+    text = pod("trap exit TERM; while echo y; do :; done")
+    command = podlite.start("run", podlite.manifest(text), stdout=subprocess.PIPE)
     assert command.process.stdout is not None
     assert command.process.stdout.read(4) == b"y\ny\n"
     command.process.stdout.close()
