@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+from podlite import blocking
 from podlite.linux.cgroup_mounts import hierarchies
 from podlite.runtime.layout import Layout
 
@@ -36,8 +37,8 @@ def count(layout: Layout) -> dict[str, int]:
         "mount": _mounts(layout.netns_dir),
         "process": _processes(),
         "fd": _names("/proc/self/fd"),
-        # anyio keeps its worker threads for a while: they are a pool, and nobody's leak.
-        "thread": sum(not each.name.startswith("AnyIO worker") for each in threading.enumerate()),
+        # Worker threads are kept for a while: they are a pool, and nobody's leak.
+        "thread": sum(not each.name.startswith(("AnyIO worker", blocking.NAME)) for each in threading.enumerate()),
         "file": _files(f"{layout.run_dir}/pods") + _files(layout.containers_dir) + _files(f"{layout.state_dir}/pods"),
     }
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import anyio
 import msgspec
-from anyio import to_thread
 
-from podlite import log
+from podlite import blocking, log
 from podlite.cri.errors import CRIError
 from podlite.errors import PodliteError
 from podlite.kubelet import events, labels
@@ -187,7 +186,7 @@ class ContainerStarter:
             )
 
         try:
-            return await to_thread.run_sync(make)
+            return await blocking.run(make)
         except KubeletError as error:
             reason = ContainerConfigError.reason if error.reason == KubeletError.reason else error.reason
             self._fail(pod, container, str(error), reason, error)

@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
 
-from podlite import log
+from podlite import blocking, log
 from podlite.cri.errors import CRIError, NotFoundError, UnimplementedError
 from podlite.cri.types import ContainerEventType, ContainerFilter, ContainerState, PodSandboxFilter
 from podlite.kubelet import labels
@@ -220,4 +219,4 @@ class Pleg:
 async def _termination_message(status: ContainerStatus) -> str:
     from podlite.kubelet.termination_message import read_termination_message
 
-    return await to_thread.run_sync(read_termination_message, status)
+    return await blocking.run(read_termination_message, status)

@@ -13,9 +13,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
 
-from podlite import log
+from podlite import blocking, log
 from podlite.kubelet.clock import Wake
 from podlite.kubelet.paths import pod_record_dir
 from podlite.kubelet.written_pods import NAME, remove_files, take, write_events, write_pod
@@ -138,7 +137,7 @@ class PodJson:
                 pods, self._dirty = self._dirty, {}
                 events, self._told = {uid: self._events(uid) for uid in self._told}, set()
                 if pods or events:
-                    await to_thread.run_sync(self._write, list(pods.values()), events)
+                    await blocking.run(self._write, list(pods.values()), events)
             self._forget()
         finally:
             self._idle = None

@@ -7,9 +7,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
-
-from podlite import log
+from podlite import blocking, log
 from podlite.errors import explain
 from podlite.kubelet import events, labels
 from podlite.kubelet.paths import pod_logs_dir
@@ -102,32 +100,28 @@ class PodParts:
         pod = record.pod
         if record.cgroup_parent is None:
             with step("pod.cgroup", pod=labels.pod_name(pod)):
-                record.cgroup_parent = await to_thread.run_sync(self._make_cgroup_and_logs, pod)
+                try:
+                    record.cgroup_parent = await blocking.run(self._make_cgroup_and_logs, pod)
+                except _NotMade as failure:
+                    self._recorder.pod_event(pod, events.WARNING, failure.event, failure.text)
+                    raise failure.error from failure.__cause__
         if record.volumes is None:
             record.volumes = await self._set_up_volumes(pod)
 
     def _make_cgroup_and_logs(self, pod: Pod) -> str:
-        """Blocking. The pod is written down first."""
+        """Blocking. The pod is written down first. Raises _NotMade."""
         self._pod_json.write_now(pod.metadata.uid)
         try:
             parent = self._cgroups.create(pod)
         except KubeletError as error:
             text = f"unable to ensure pod container exists: {error}"
-            self._report(pod, events.FAILED_CREATE_POD_CONTAINER, text)
-            raise
+            raise _NotMade(events.FAILED_CREATE_POD_CONTAINER, text, error) from error
         try:
             make_log_directory(pod_logs_dir(self._config, pod))
         except OSError as error:
             text = f"error making pod data directories: {error.filename}: {error.strerror}"
-            self._report(pod, events.FAILED, text)
-            raise KubeletError(text, reason=events.FAILED) from error
+            raise _NotMade(events.FAILED, text, KubeletError(text, reason=events.FAILED)) from error
         return parent
-
-    def _report(self, pod: Pod, reason: str, message: str) -> None:
-        """From a worker thread."""
-        from anyio import from_thread
-
-        from_thread.run_sync(self._recorder.pod_event, pod, events.WARNING, reason, message)
 
     async def _set_up_volumes(self, pod: Pod) -> dict[str, str]:
         if not pod.spec.volumes:
@@ -171,7 +165,7 @@ class PodParts:
         with step("pod.cleanup", pod=labels.pod_name(record.pod)):
             if record.pod.spec.volumes:
                 await self._volume_manager().tear_down(record.uid)
-            await to_thread.run_sync(self._remove_directory_and_cgroup, record.uid)
+            await blocking.run(self._remove_directory_and_cgroup, record.uid)
         record.volumes = None
         record.cgroup_parent = None
 
@@ -186,7 +180,7 @@ class PodParts:
         Idempotent. Raises KubeletError.
         """
         keep = record.keep_logs or self._config.keep_logs
-        await to_thread.run_sync(self._remove_files, record.pod, keep)
+        await blocking.run(self._remove_files, record.pod, keep)
 
     def _remove_files(self, pod: Pod, keep_logs: bool) -> None:
         """Blocking."""
@@ -201,7 +195,17 @@ class PodParts:
     async def remove_container_logs(self, container: RuntimeContainerStatus) -> None:
         """Removes the log of a container that is about to be removed, rotated files included."""
         if container.log_path:
-            await to_thread.run_sync(remove_logs, container.log_path)
+            await blocking.run(remove_logs, container.log_path)
+
+
+class _NotMade(Exception):
+    """What a worker thread could not make: the reason and text of the pod's event, and the error of its sync."""
+
+    def __init__(self, event: str, text: str, error: KubeletError) -> None:
+        super().__init__(text)
+        self.event = event
+        self.text = text
+        self.error = error
 
 
 def _stays(path: str, error: OSError) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
 
+from podlite import blocking
 from podlite.cri.errors import CRIError, NotFoundError
 from podlite.errors import explain
 from podlite.kubelet import events, labels
@@ -331,7 +331,7 @@ class PodSyncer:
                 record=note,
             )
 
-        record.sandbox_config = await to_thread.run_sync(make)
+        record.sandbox_config = await blocking.run(make)
         for type, reason, message in said:
             self._recorder.pod_event(record.pod, type, reason, message)
         return record.sandbox_config

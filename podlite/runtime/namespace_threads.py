@@ -59,7 +59,8 @@ class NamespaceThreads:
                 future.exception()  # looked at: the cancellation is what the caller hears of
                 raise
         with CancelScope(shield=True):
-            await asyncio.wait((future,))
+            # Not asyncio.wait, which takes another turn of the event loop.
+            await future
         return future.result()
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from podlite import blocking
+
 START_NS = 1_795_464_000 * 1_000_000_000  # 2026-11-23T20:00:00Z
 
 
@@ -93,9 +95,9 @@ async def _settle() -> None:
     quiet = 0
     while quiet < 3:
         await anyio.lowlevel.checkpoint()
-        busy = limiter.borrowed_tokens or _runnable()
-        quiet = 0 if busy else quiet + 1
-        if limiter.borrowed_tokens:
+        threads = limiter.borrowed_tokens + blocking.calls()
+        quiet = 0 if threads or _runnable() else quiet + 1
+        if threads:
             await anyio.sleep(0.0005)
 
 

@@ -6,9 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from anyio import to_thread
-
-from podlite import log
+from podlite import blocking, log
 from podlite.cri.errors import CRIError, NotFoundError
 from podlite.cri.types import (
     ContainerConfig,
@@ -67,8 +65,8 @@ async def create_container(
             undo.push("name", lambda: _release(runtime, container))
             container.cgroup = _cgroup_path(runtime, sandbox, container.id)
             container.log_path = _log_path(sandbox, config)
-            undo.push("files and cgroup", lambda: to_thread.run_sync(remove_blocking, runtime, container))
-            container.prepared = await to_thread.run_sync(_prepare, runtime, container)
+            undo.push("files and cgroup", lambda: blocking.run(remove_blocking, runtime, container))
+            container.prepared = await blocking.run(_prepare, runtime, container)
             _warn_of_missing_limits(container)
             undo.commit()
         runtime.store.containers[container.id] = container

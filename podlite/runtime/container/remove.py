@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
-
+from podlite import blocking
 from podlite.cri.errors import CRIError, UnavailableError
 from podlite.errors import explain
 from podlite.linux.cgroups import CgroupError
@@ -36,7 +35,7 @@ async def remove(runtime: Runtime, container: Container) -> None:
         try:
             if container.state in (RUNNING, STARTING):
                 await kill(container)
-            await to_thread.run_sync(remove_blocking, runtime, container)
+            await blocking.run(remove_blocking, runtime, container)
             await _forget(container)
         except (OSError, CgroupError) as error:
             container.removing = False

@@ -6,9 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-from anyio import to_thread
-
-from podlite import log, steps
+from podlite import blocking, log, steps
 from podlite.cri.errors import CRIError, FailedPreconditionError, InvalidArgumentError, StartError
 from podlite.cri.types import NamespaceMode, ProfileType, SecurityProfile
 from podlite.errors import explain
@@ -72,7 +70,7 @@ async def _start(runtime: Runtime, container_id: str, stdio: dict[str, int]) -> 
     try:
         with step("container.start", **container.ids):
             await open_user_namespace(sandbox)
-            message, fds = await to_thread.run_sync(_prepare, runtime, container)
+            message, fds = await blocking.run(_prepare, runtime, container)
             message["stdio"] = {name: len(fds) + index for index, name in enumerate(stdio)}
             try:
                 assert sandbox.shim is not None
@@ -84,7 +82,7 @@ async def _start(runtime: Runtime, container_id: str, stdio: dict[str, int]) -> 
         if isinstance(error, OSError):
             name = container.config.metadata.name
             failure = StartError(f"the start of container {name} did not work: {explain(error)}")
-        await to_thread.run_sync(
+        await blocking.run(
             _record, runtime, container, {"failed": container.id, "message": str(failure), "at": time.time_ns()}
         )
         _failed(runtime, container, failure)

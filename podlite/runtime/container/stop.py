@@ -6,9 +6,8 @@ import signal
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
 
-from podlite import log
+from podlite import blocking, log
 from podlite.cri.errors import CRIError, FailedPreconditionError, UnavailableError
 from podlite.linux.process import drops_signal
 from podlite.runtime.shim_client import KILL_SECONDS
@@ -41,7 +40,7 @@ async def _asked(container: Container, timeout: float) -> bool:
     the kernel does not deliver what it has no handler for: then the signal is sent again once it has one.
     """
     number = stop_signal(container.stop_signal)
-    lost = await to_thread.run_sync(drops_signal, container.pid, number)
+    lost = await blocking.run(drops_signal, container.pid, number)
     if not await _send(container, number):
         return True
     with anyio.move_on_after(timeout):
@@ -57,7 +56,7 @@ async def _send_when_heard(container: Container, number: int) -> None:
     while not container.exited.is_set():
         with anyio.move_on_after(pause):
             await container.exited.wait()
-        if not await to_thread.run_sync(drops_signal, container.pid, number):
+        if not await blocking.run(drops_signal, container.pid, number):
             await _send(container, number)
             return
         pause = min(pause * 2, _LAST_LOOK)

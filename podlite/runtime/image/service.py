@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
 
+from podlite import blocking
 from podlite.cri.errors import DeadlineExceededError, ImageError
 from podlite.cri.types import FilesystemUsage, Image, ImageSpec
 from podlite.runtime.image.config import image_user
@@ -37,10 +37,10 @@ class StoreImageService:
         if filter is not None and filter.image:
             image = await self.image_status(filter)
             return [] if image is None else [image]
-        return await to_thread.run_sync(self._list)
+        return await blocking.run(self._list)
 
     async def image_status(self, image: ImageSpec) -> Image | None:
-        return await to_thread.run_sync(self._status, image.image)
+        return await blocking.run(self._status, image.image)
 
     async def pull_image(
         self,
@@ -58,18 +58,18 @@ class StoreImageService:
         """
         name = apply_default_tag(image.image)
         if name.startswith("podlite.local/"):
-            return await to_thread.run_sync(self._make, name)
+            return await blocking.run(self._make, name)
         with anyio.move_on_after(timeout or None) as deadline:
             return await self._pull(name, auth)
         assert deadline.cancelled_caught
         raise DeadlineExceededError(f"image {name} was not pulled within {timeout:g} s")
 
     async def remove_image(self, image: ImageSpec) -> None:
-        await to_thread.run_sync(self.store.remove, image.image)
+        await blocking.run(self.store.remove, image.image)
 
     async def image_fs_info(self) -> list[FilesystemUsage]:
         """What the images take, with the store's directory as mount point, as containerd reports it."""
-        return await to_thread.run_sync(self._filesystem)
+        return await blocking.run(self._filesystem)
 
     def _list(self) -> list[Image]:
         self.store.lookup(EMBEDDED_NAME)

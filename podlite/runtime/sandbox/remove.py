@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
-
+from podlite import blocking
 from podlite.cri.errors import CRIError
 from podlite.errors import explain
 from podlite.runtime.container.remove import remove as remove_container
@@ -40,7 +39,7 @@ async def remove_sandbox(runtime: Runtime, sandbox: Sandbox) -> None:
         for container in list(sandbox.containers.values()):
             await remove_container(runtime, container)
         try:
-            await to_thread.run_sync(remove_directory, sandbox)
+            await blocking.run(remove_directory, sandbox)
         except OSError as error:
             raise CRIError(f"the directory of pod {sandbox.pod} cannot be removed: {explain(error)}") from error
         runtime.store.sandboxes.pop(sandbox.id, None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from podlite import blocking
 from podlite.cri.errors import CRIError, InvalidArgumentError
 from podlite.cri.types import NamespaceMode, PodSandboxConfig
 from podlite.linux import netns, sysctl
@@ -335,4 +336,4 @@ async def _remove_directory(runtime: Runtime, sandbox: Sandbox, undo: Undo) -> N
         if sandbox.lock is not None:
             sandbox.lock.release()
         return
-    await anyio.to_thread.run_sync(remove_directory, sandbox)
+    await blocking.run(remove_directory, sandbox)
