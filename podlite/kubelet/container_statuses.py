@@ -86,7 +86,9 @@ def container_statuses(
         if instances:
             status = _of_instance(facts, container, instances[0], old)
             if len(instances) > 1:
-                status.last_state = _state(facts, instances[1], None)
+                last = _state(facts, instances[1], old)
+                if instances[1].state != RuntimeState.CONTAINER_UNKNOWN or last.terminated is not None:
+                    status.last_state = last
         result.append(_as_waiting(facts, container, status, init))
     return result if init else sorted(result, key=lambda each: each.name)
 
@@ -141,7 +143,9 @@ def _of_instance(
     elif old.last_state.terminated is not None:
         status.last_state = old.last_state
     if instance.running:
-        if old.state.terminated is not None and old.restart_count >= instance.restart_count:
+        ended = old.state.terminated
+        # An end that was missed has been counted when it was noticed.
+        if ended is not None and ended.reason != STATUS_UNKNOWN and old.restart_count >= instance.restart_count:
             status.restart_count = old.restart_count + 1
         if old.container_id == status.container_id:
             status.started = old.started
@@ -168,6 +172,14 @@ def _state(facts: Facts, instance: RuntimeContainerStatus, old: ContainerStatus 
         return ContainerState(
             terminated=ContainerStateTerminated(exit_code=137, reason=STATUS_UNKNOWN, message=LOST_MESSAGE)
         )
+    if (
+        instance.state == RuntimeState.CONTAINER_UNKNOWN
+        and old is not None
+        and old.state.terminated is not None
+        and old.container_id == f"{facts.runtime_name}://{instance.id}"
+    ):
+        # The kubelet says that it waits when it looks once more, and the pod is Pending for a moment.
+        return old.state
     return ContainerState(waiting=ContainerStateWaiting())
 
 

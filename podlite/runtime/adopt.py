@@ -6,7 +6,8 @@ holds its lock and its record is complete; it is ready if its shim lives. Everyt
 
     lock free, shim serves on             ready; its containers as the shim says
     lock free, shim gone, record whole    not ready; its containers have ended
-    shim of another protocol              told to end, and then as above
+    shim of an older protocol             told to end, and then as above
+    record or shim of a newer version     left as it is, for the podlite that it belongs to
     record without its confirmation       not taken: RunPodSandbox never returned it to anybody
 """
 
@@ -30,7 +31,7 @@ from podlite.runtime.container.create import Prepared, make_cgroup, make_writabl
 from podlite.runtime.container.start import START_ERROR_CODE
 from podlite.runtime.image.rootfs import describe_rootfs
 from podlite.runtime.journal import FILE as RECORD
-from podlite.runtime.journal import load
+from podlite.runtime.journal import RecordVersionError, load
 from podlite.runtime.locks import FileLock
 from podlite.runtime.sandbox.run import LOCK
 from podlite.runtime.shim.names import EXITS
@@ -68,8 +69,9 @@ class Found:
 
 
 class Adoption:
-    """What came of it: the ids of sandboxes that were taken, and the UIDs of pods that have one whose shim lives but
-    does not answer. It may have been stopped, or the machine is overloaded: `adopt_sandboxes` can be tried again.
+    """What came of it: the ids of sandboxes that were taken, and the UIDs of pods that have one which is to be left
+    as it is for now: its shim lives but does not answer, for it may have been stopped, or the machine is overloaded; or
+    it is another version's. `adopt_sandboxes` can be tried again.
     """
 
     __slots__ = ("taken", "waiting")
@@ -79,8 +81,8 @@ class Adoption:
         self.waiting: set[str] = set()
 
 
-class _NoAnswerError(CRIError):
-    """The shim does not answer."""
+class _NotYetError(CRIError):
+    """The shim does not answer, or in a newer protocol."""
 
 
 async def adopt_sandboxes(runtime: Runtime, seconds: float = ANSWER_SECONDS) -> Adoption:
@@ -89,18 +91,27 @@ async def adopt_sandboxes(runtime: Runtime, seconds: float = ANSWER_SECONDS) -> 
     No shim is waited for longer than `seconds`.
     """
     known = set(_directories(runtime))
-    found = await to_thread.run_sync(_find, runtime.layout.pods_dir, known, runtime.keeper)
     adoption = Adoption()
+
+    def wait(directory: str, error: Exception) -> None:
+        adoption.waiting.add(_uid(directory))
+        # It is tried again and again, and said once.
+        if runtime.not_adopted.get(directory) != str(error):
+            runtime.not_adopted[directory] = str(error)
+            log.warning("a sandbox cannot be adopted yet", directory=directory, why=explain(error))
+
+    found, foreign = await to_thread.run_sync(_find, runtime.layout.pods_dir, known, runtime.keeper)
+    for directory, error in foreign:
+        wait(directory, error)
     limiter = anyio.CapacityLimiter(_AT_ONCE)
 
     async def adopt(each: Found) -> None:
         async with limiter:
             try:
                 adoption.taken.append(await _adopt(runtime, each, seconds))
-            except _NoAnswerError as error:
+            except _NotYetError as error:
                 each.give_up()
-                adoption.waiting.add(os.path.basename(each.directory).partition(".")[0])
-                log.warning("a sandbox cannot be adopted yet", directory=each.directory, why=explain(error))
+                wait(each.directory, error)
             except (CRIError, OSError, ValueError, LookupError, msgspec.MsgspecError) as error:
                 each.give_up()
                 log.error("a sandbox cannot be adopted", directory=each.directory, why=explain(error))
@@ -115,29 +126,41 @@ def _directories(runtime: Runtime) -> list[str]:
     return [each.directory for each in runtime.store.sandboxes.values()]
 
 
-def _find(pods_dir: str, known: set[str], keeper: str) -> list[Found]:
-    """Blocking."""
+def _uid(directory: str) -> str:
+    """Of the pod whose sandbox's directory this is: `<uid>`, or `<uid>.<attempt>`."""
+    return os.path.basename(directory).partition(".")[0]
+
+
+def _find(pods_dir: str, known: set[str], keeper: str) -> tuple[list[Found], list[tuple[str, Exception]]]:
+    """Those that are to be had, and the directories of other versions' sandboxes with what is to be said of them.
+
+    Blocking.
+    """
+    found: list[Found] = []
+    foreign: list[tuple[str, Exception]] = []
     try:
         names = sorted(os.listdir(pods_dir))
     except FileNotFoundError:
-        return []
-    found = []
+        return found, foreign
     for name in names:
         directory = f"{pods_dir}/{name}"
         if directory in known or not os.path.exists(f"{directory}/{RECORD}"):
             continue
         try:
             each = _look(directory, keeper)
+        except RecordVersionError as error:
+            foreign.append((directory, error))
+            continue
         except (OSError, ValueError) as error:
             log.warning("a record cannot be read", directory=directory, why=explain(error))
             continue
         if each is not None:
             found.append(each)
-    return found
+    return found, foreign
 
 
 def _look(directory: str, keeper: str) -> Found | None:
-    """The sandbox if it is to be had. Raises OSError, ValueError."""
+    """The sandbox if it is to be had. Raises OSError, RecordVersionError, ValueError."""
     lock = FileLock(f"{directory}/{LOCK}")
     if not lock.acquire(wait=False):
         return None
@@ -210,6 +233,12 @@ async def _adopt_shim(runtime: Runtime, sandbox: Sandbox, found: Found, seconds:
         shim.pidfd = os.pidfd_open(pid)
         with anyio.fail_after(seconds):
             answer, _ = await shim.request({"m": "status"})
+            if answer["orphan"] == "stay" and answer["version"] > max(ADOPTABLE):
+                raise _NotYetError(
+                    f"the shim of pod {sandbox.pod}, process {pid}, speaks version {answer['version']} of the protocol,"
+                    f" and this podlite {max(ADOPTABLE)} at most",
+                    hint="a newer podlite can adopt it; `kill -KILL` of the shim ends the pod",
+                )
             if answer["orphan"] != "stay" or answer["version"] not in ADOPTABLE:
                 if answer["orphan"] == "stay":
                     log.warning("a shim of another version is ended", version=answer["version"], **sandbox.ids)
@@ -222,7 +251,7 @@ async def _adopt_shim(runtime: Runtime, sandbox: Sandbox, found: Found, seconds:
         return await _settled(shim, answer)
     except TimeoutError:
         shim.close()
-        raise _NoAnswerError(
+        raise _NotYetError(
             f"the shim of pod {sandbox.pod}, process {pid}, does not answer",
             hint="it may have been stopped: `kill -CONT` continues it, `kill -KILL` ends the pod",
         ) from None

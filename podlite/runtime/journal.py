@@ -35,6 +35,17 @@ def boot_id() -> str:
 _boot_id = ""
 
 
+class RecordVersionError(ValueError):
+    """A record of a version that this podlite does not read: whatever it names is not to be touched."""
+
+    def __init__(self, path: str, version: object) -> None:
+        if isinstance(version, int) and version > VERSION:
+            why = f"a newer podlite wrote it, in version {version} of the records, and this one reads {VERSION} at most"
+        else:
+            why = f"it is of version {version} of the records, and this podlite reads {VERSION - 1} and {VERSION}"
+        super().__init__(f"the record {path} cannot be used: {why}")
+
+
 class Journal:
     """Appends to one pod's record. Blocking; one owner at a time (the holder of the pod's lock)."""
 
@@ -74,22 +85,21 @@ def load(path: str) -> list[Entry]:
     """The entries of a record, header first; a last line without an end is ignored.
 
     A spare sandbox that became a pod's (podlite.runtime.sandbox.pool) has the pod in its header. Returns an empty
-    list for a record of another boot's, or without a header. Raises OSError, and ValueError for a record that is not
-    one, or is of a version that is not understood.
+    list for a record of another boot's, or without a header. Raises OSError, RecordVersionError for one of a version
+    that is not understood, and ValueError for what is no record.
     """
     with open(path, "rb") as file:
         lines = file.read().split(b"\n")[:-1]
-    entries = []
+    entries: list[Entry] = []
     for line in lines:
         entry = msgspec.json.decode(line)
         if not isinstance(entry, dict):
             raise ValueError(f"{path} is not a record of podlite: a line of it is no object")
+        if not entries and entry.get("version") not in (VERSION, VERSION - 1):
+            raise RecordVersionError(path, entry.get("version"))
         entries.append(entry)
     if not entries:
         return []
-    version = entries[0].get("version")
-    if version not in (VERSION, VERSION - 1):
-        raise ValueError(f"{path} is a record of version {version}, which this podlite does not understand")
     for entry in entries:
         entries[0].update(entry.get("claim", {}))
     return entries if entries[0].get("boot") == boot_id() else []

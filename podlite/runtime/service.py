@@ -126,6 +126,8 @@ class Runtime:
         # Set before the end by who leaves pods to a successor: what is cancelled then is not unwanted.
         self.leaving = False
         self.keeper = keeper
+        # Directory → why the sandbox in it could not be adopted when that was last tried.
+        self.not_adopted: dict[str, str] = {}
         self.pods_survive = pods_survive or adoptable
         if not isinstance(network, Networks):
             network = Networks(network or "builtin", self.layout, NetworkOptions(pod_cidrs))

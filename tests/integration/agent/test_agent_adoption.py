@@ -114,10 +114,13 @@ def test_a_killed_shim_ends_its_sandbox_and_the_pod_begins_again(machine: Machin
     pod = machine.wait(
         name,
         lambda pod: (
-            pod["status"]["phase"] == "Running" and container_status(pod)["containerID"] != first["containerID"]
+            container_status(pod)["state"].get("running")
+            and container_status(pod)["containerID"] != first["containerID"]
         ),
     )
     assert pod["metadata"]["uid"] == machine.pod(name)["metadata"]["uid"]  # type: ignore[index]
+    last = container_status(pod)["lastState"]["terminated"]
+    assert (container_status(pod)["restartCount"], last["exitCode"]) == (1, 137)
     assert process_of(machine, name)[1] != shim
 
 
