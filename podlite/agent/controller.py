@@ -75,6 +75,8 @@ class PodController:
 
         With `only`, the pods with these UIDs and no others.
         """
+        if only is None:
+            await self._tidy()
         for value in await to_thread.run_sync(self._durable.objects):
             self._kubelet.objects.update([value])
         for stored in await to_thread.run_sync(self._durable.pods):
@@ -88,6 +90,12 @@ class PodController:
                     await self._comes_back(stored)
             except (PodliteError, OSError) as error:
                 log.error("a pod cannot be taken on again", pod=pod_name(stored), uid=uid, why=explain(error))
+
+    async def _tidy(self) -> None:
+        try:
+            await to_thread.run_sync(self._durable.tidy)
+        except OSError as error:
+            log.warning("what a killed agent left half written stays", why=explain(error))
 
     async def _resume(self, stored: Pod) -> None:
         """Of an adopted pod the store may know more: that its deletion was asked for."""

@@ -4,7 +4,8 @@
     <state dir>/agent/configmaps/<namespace>_<name>.json
     <state dir>/agent/secrets/<namespace>_<name>.json
 
-Every file is replaced atomically and fsynced before anybody is told that the object was taken on, or is gone.
+Every file is replaced atomically, by way of a `.<name>.json`, and fsynced before anybody is told that the object was
+taken on, or is gone.
 Everything here blocks.
 """
 
@@ -36,6 +37,17 @@ class DurableStore:
 
     def __init__(self, state_dir: str) -> None:
         self._directory = f"{state_dir}/agent"
+
+    def tidy(self) -> None:
+        """Removes what a write that was cut short has left; for when nobody writes yet. Raises OSError."""
+        for kind in ("pods", *_KINDS.values()):
+            try:
+                names = os.listdir(f"{self._directory}/{kind}")
+            except FileNotFoundError:
+                continue
+            for name in names:
+                if name.startswith("."):
+                    os.unlink(f"{self._directory}/{kind}/{name}")
 
     # --- pods -------------------------------------------------------------------------------
 
