@@ -54,8 +54,8 @@ class Printer:
         # One write at a time, or lines of several containers would be mixed.
         self._limiter = anyio.CapacityLimiter(1)
         self._containers: dict[tuple[str, str], _Container] = {}
-        # Of each pod and container, by UID and name: what was said last; and by UID what is still to be said.
-        self._known: dict[tuple[str, str], str] = {}
+        # By UID, container and subject: what was said last; and by UID what is still to be said.
+        self._known: dict[tuple[str, str, str], str] = {}
         self._unsaid: dict[str, list[Change]] = {}
 
     async def __aenter__(self) -> Printer:
@@ -115,7 +115,7 @@ class Printer:
     def _take_changes(self, pod: Pod) -> None:
         uid = pod.metadata.uid
         for change in describe(pod):
-            key = (uid, change.container)
+            key = (uid, change.container, change.subject)
             if self._known.get(key) != change.text:
                 self._known[key] = change.text
                 self._unsaid.setdefault(uid, []).append(change)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from podlite.api.pod import Pod
-from podlite.api.status import ContainerState, ContainerStateTerminated, ContainerStatus
+from podlite.api.status import ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus
 from podlite.cli.exit_status import verdict
 from podlite.cli.lines import Lines
 from podlite.cli.pod_changes import describe
@@ -123,6 +123,28 @@ def test_what_an_instance_printed_comes_before_its_end() -> None:
     again.restart_count = 2
     [_, change] = describe(pod("Running", again))
     assert (change.container, change.after) == ("main", 2)
+
+
+def test_what_went_by_unseen_is_told_all_the_same() -> None:
+    """Of states that follow each other quickly, a status may have only the last."""
+    short = ended("main", 0, started_at="2026-11-23T20:00:00Z")
+    short.restart_count = 1
+    texts = [
+        "demo/main started again (restart 1)",
+        "demo/main ended: Completed, exit code 0",
+        "default/demo is Succeeded",
+    ]
+    assert [each.text for each in describe(pod("Succeeded", short))] == texts
+    again = ContainerStatus(name="main", state=ContainerState(running=ContainerStateRunning()), restart_count=1)
+    again.last_state = ended("main", 3).state
+    changes = describe(pod("Running", again))
+    texts = ["default/demo is Running", "demo/main ended: Error, exit code 3", "demo/main started again (restart 1)"]
+    assert [each.text for each in changes] == texts
+    assert [each.after for each in changes[1:]] == [0, 0], "after what the first instance printed"
+    unable = ended("main", 128, reason="StartError", started_at="1970-01-01T00:00:00Z")
+    assert [each.text for each in describe(pod("Running", unable))][1:] == [
+        "demo/main ended: StartError, exit code 128"
+    ]
 
 
 def test_a_container_that_never_was_has_no_end() -> None:
