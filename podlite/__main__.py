@@ -32,6 +32,9 @@ def main() -> NoReturn:
         from podlite import steps
 
         steps.inject_from_environment(os.environ)
+    from podlite import quick_imports
+
+    quick_imports.install()
     try:
         launched = _launch_early(argv) if argv and argv[0] in _SPAWNING else None
         from podlite import late_imports
