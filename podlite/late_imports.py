@@ -1,9 +1,10 @@
-"""Modules that asyncio and anyio import for what a small pod never needs, put off until somebody uses them.
+"""Modules that asyncio, anyio, msgspec and argparse import for what a small pod never needs, put off until it is used.
 
-ssl with its libraries, and what anyio has of sockets on top of it, take 10 of the 60 ms in which a program imports
-asyncio and anyio. `install` is for podlite's own command only, before anything else is imported: whoever uses podlite
-as a library has an import system that is his. The modules are there and real, only not executed: the first attribute
-that is asked for executes them (PEP 562), in whichever thread, once.
+They take 20 of the 90 ms in which `podlite run` imports what it needs: ssl with its libraries and what anyio has of
+sockets on top of it, inspect with all that knows Python's own syntax, and so on. `install` is for podlite's own
+command only, before anything else is imported: whoever uses podlite as a library has an import system that is his.
+The modules are there and real, only not executed: the first attribute that is asked for executes them (PEP 562), in
+whichever thread, once. What everybody asks for at once has a stand-in until then: see _WITHOUT.
 
 Standard library only, and as little of it as can be.
 """
@@ -18,14 +19,124 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
-    from types import ModuleType
+    from types import CoroutineType, ModuleType
     from typing import Any
 
 # Module → functions in it that others import by name when they are imported themselves: those are stood in for.
 LATE: dict[str, tuple[str, ...]] = {
-    "ssl": (),
-    "asyncio.sslproto": (),
     "anyio._core._sockets": ("convert_ipv6_sockaddr",),
+    "anyio._core._streams": ("create_memory_object_stream",),
+    "ast": (),
+    "asyncio.sslproto": (),
+    "dataclasses": ("dataclass", "field"),
+    "gettext": (),
+    "inspect": ("isasyncgen", "isawaitable", "iscoroutine", "iscoroutinefunction", "isgenerator", "unwrap"),
+    "linecache": (),
+    "msgspec._json_schema": ("schema", "schema_components"),
+    "msgspec.inspect": (),
+    "platform": (),
+    "ssl": (),
+    "traceback": ("extract_stack",),
+    "typing_extensions": (),
+}
+
+
+# inspect.CO_COROUTINE: a function defined with `async def`.
+_CO_COROUTINE = 0x80
+
+
+def _ast(late: ModuleType) -> dict[str, Any]:
+    """The syntax tree that anyio looks for its own names in: the types of its nodes are the interpreter's."""
+    import _ast
+
+    return {name: value for name, value in vars(_ast).items() if not name.startswith("__")}
+
+
+def _dataclasses(late: ModuleType) -> dict[str, Any]:
+    from podlite.late_dataclasses import putting_off
+
+    return {"dataclass": putting_off(late.dataclass)}
+
+
+def _gettext(late: ModuleType) -> dict[str, Any]:
+    """argparse asks for its messages' translations, and no catalogue has them."""
+    return {"gettext": lambda message: message, "ngettext": lambda one, many, count: one if count == 1 else many}
+
+
+def _inspect(late: ModuleType) -> dict[str, Any]:
+    """What anyio asks of itself when it is imported and of tasks when a scope is cancelled, and asyncio of what it is
+    to call at a signal, or to show.
+    """
+    from types import FunctionType
+
+    executed_iscoroutinefunction, executed_unwrap = late.iscoroutinefunction, late.unwrap
+
+    def getsource(module: ModuleType) -> str:
+        source: str | None = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]
+        if source is None:
+            raise OSError("could not get source code")
+        return source
+
+    def getcoroutinestate(coroutine: CoroutineType[Any, Any, Any]) -> str:
+        if coroutine.cr_running:
+            return "CORO_RUNNING"
+        if coroutine.cr_suspended:
+            return "CORO_SUSPENDED"
+        return "CORO_CLOSED" if coroutine.cr_frame is None else "CORO_CREATED"
+
+    def iscoroutinefunction(function: object) -> bool:
+        plain = getattr(function, "__func__", function)
+        # With attributes, it may be marked as one.
+        if type(plain) is not FunctionType or plain.__dict__:
+            return bool(executed_iscoroutinefunction(function))
+        return bool(plain.__code__.co_flags & _CO_COROUTINE)
+
+    def isfunction(object: object) -> bool:
+        return isinstance(object, FunctionType)
+
+    def unwrap(function: Callable[..., Any]) -> Any:
+        return executed_unwrap(function) if hasattr(function, "__wrapped__") else function
+
+    states = ("CORO_CREATED", "CORO_RUNNING", "CORO_SUSPENDED", "CORO_CLOSED")
+    functions = (getsource, getcoroutinestate, iscoroutinefunction, isfunction, unwrap)
+    return {**{each.__name__: each for each in functions}, **{each: each for each in states}}
+
+
+def _platform(late: ModuleType) -> dict[str, Any]:
+    """What uuid asks when it is imported."""
+    return {"system": lambda: "Linux"}
+
+
+def _typing_extensions(late: ModuleType) -> dict[str, Any]:
+    """What msgspec takes from there if it is installed, and from here if not; from Python 3.11 on they are the same.
+
+    And for anyio a type variable whose default means nothing to a program that runs, and an object like no other.
+    """
+    import typing
+
+    def type_var(name: str, *constraints: Any, default: Any = None, **options: Any) -> Any:
+        return typing.TypeVar(name, *constraints, **options)
+
+    same = {name: getattr(typing, name) for name in ("NotRequired", "Required", "get_type_hints")}
+    return {"TypeVar": type_var, "sentinel": _Sentinel, **same}
+
+
+class _Sentinel:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+# Module → what others ask it for on the way of a small pod, and get without it.
+_WITHOUT: dict[str, Callable[[ModuleType], dict[str, Any]]] = {
+    "ast": _ast,
+    "dataclasses": _dataclasses,
+    "gettext": _gettext,
+    "inspect": _inspect,
+    "platform": _platform,
+    "typing_extensions": _typing_extensions,
 }
 
 _lock = RLock()
@@ -35,6 +146,12 @@ def install() -> None:
     """Puts off the imports of LATE in this process, as far as they have not happened yet. Idempotent."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def executed(name: str) -> bool:
+    """Whether a module of LATE that has been imported has been used, too."""
+    spec = sys.modules[name].__spec__
+    return spec is not None and not isinstance(spec.loader, _Loader)
 
 
 class _Finder:
@@ -69,6 +186,8 @@ class _Loader:
 
         for name in LATE[module.__name__]:
             setattr(module, name, self._stand_in(module, name))
+        if module.__name__ in _WITHOUT:
+            module.__dict__.update(_WITHOUT[module.__name__](module))
         module.__getattr__ = load  # type: ignore[method-assign]
 
     def _execute(self, module: ModuleType, load: Callable[[str], Any]) -> bool:

@@ -13,8 +13,8 @@ from __future__ import annotations
 import marshal
 import os
 import sys
+from importlib._bootstrap_external import MAGIC_NUMBER
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import MAGIC_NUMBER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class _Loader(SourceFileLoader):
             os.close(fd)
         if data[:16] != _header(self._stat):
             return None
-        code: CodeType = marshal.loads(data[16:])
+        code: CodeType = marshal.loads(data[16:])  # noqa: S302 - as Python's own does
         return code
 
 

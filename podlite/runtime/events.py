@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
-
-from anyio import create_memory_object_stream
-from anyio.streams.memory import MemoryObjectSendStream
 
 from podlite.cri.types import ContainerEvent, ContainerEventType
 from podlite.runtime.status import container_status, pod_sandbox_status
@@ -20,23 +18,50 @@ if TYPE_CHECKING:
 BACKLOG = 1000
 
 
+class _Subscriber:
+    """Reads what is published for as long as it keeps up; then what is there already, and no more."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[ContainerEvent | None] = asyncio.Queue()
+
+    def put(self, event: ContainerEvent) -> bool:
+        """Whether there was room for it."""
+        if self._events.qsize() >= BACKLOG:
+            return False
+        self._events.put_nowait(event)
+        return True
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._events.put_nowait(None)
+
+    def __aiter__(self) -> AsyncIterator[ContainerEvent]:
+        return self
+
+    async def __anext__(self) -> ContainerEvent:
+        event = await self._events.get()
+        if event is None:
+            self.close()
+            raise StopAsyncIteration
+        return event
+
+
 class Events:
     """Fans events out to subscribers, none of which can hold up the runtime. Event loop only."""
 
     def __init__(self) -> None:
-        self._subscribers: set[MemoryObjectSendStream[ContainerEvent]] = set()
+        self._subscribers: set[_Subscriber] = set()
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[AsyncIterator[ContainerEvent]]:
         """Entering subscribes; the iterator ends when this subscriber lagged too far behind."""
-        send, receive = create_memory_object_stream[ContainerEvent](BACKLOG)
-        self._subscribers.add(send)
+        subscriber = _Subscriber()
+        self._subscribers.add(subscriber)
         try:
-            with receive:
-                yield receive
+            yield subscriber
         finally:
-            self._subscribers.discard(send)
-            send.close()
+            self._subscribers.discard(subscriber)
+            subscriber.close()
 
     def created(self, container: Container) -> None:
         self._publish(container.sandbox, container.id, ContainerEventType.CONTAINER_CREATED_EVENT)
@@ -72,9 +97,6 @@ class Events:
             containers_statuses=[container_status(each) for each in sandbox.containers.values()],
         )
         for subscriber in list(self._subscribers):
-            try:
-                subscriber.send_nowait(event)
-            except Exception:
-                # Full, or its reader is gone.
+            if not subscriber.put(event):
                 self._subscribers.discard(subscriber)
                 subscriber.close()
