@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import anyio
 
 from podlite.bench.timer import Timer
-from podlite.bench.workload import Workload
+from podlite.bench.workload import OperationFailedError, Workload
 from podlite.errors import PodliteError, explain
 
 # After so many failures in a row without a success, nothing is to be expected of the rest.
@@ -101,12 +101,15 @@ async def _operation(workload: Workload, arrival_ns: int, samples: Samples) -> N
         return
     created = time.monotonic_ns()
     # Also when it is cancelled: what there is has to go.
-    with anyio.CancelScope(shield=True), anyio.fail_after(_TEARDOWN_SECONDS):
+    with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _TEARDOWN_SECONDS) as scope:
         try:
             await workload.teardown(handle)
         except Exception as error:
             samples.failed(error)
             return
+    if scope.cancelled_caught:
+        samples.failed(OperationFailedError(f"its teardown had not ended after {_TEARDOWN_SECONDS:g} s"))
+        return
     samples.worked(arrival_ns, created - arrival_ns, time.monotonic_ns() - created)
 
 

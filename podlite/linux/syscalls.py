@@ -2,7 +2,7 @@
 
 Prototypes are set once, at import: setting them at call time would race between threads. Every
 function raises `OSError` with the errno, the call's name and the path or object it was about, and
-releases the GIL while it is in the kernel.
+releases the GIL while it is in the kernel, but for one that never waits there.
 
 Only the standard library is used, and nothing of podlite: the shim runs this without site-packages.
 
@@ -16,6 +16,8 @@ import os
 from ctypes import c_char_p, c_int, c_long, c_size_t, c_uint, c_uint64, c_ulong, c_void_p
 
 _libc = ctypes.CDLL(None, use_errno=True)
+# Keeps the GIL: for what takes less than to wake up whoever waits for the GIL, in vain.
+_quick_libc = ctypes.PyDLL(None, use_errno=True)
 
 # --- include/uapi/linux/sched.h -------------------------------------------------------------
 CLONE_NEWTIME = 0x00000080
@@ -161,8 +163,8 @@ class _cap_data(ctypes.Structure):
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 
-def _prototype(name: str, *argtypes: object) -> ctypes._NamedFuncPointer:
-    function = getattr(_libc, name)
+def _prototype(name: str, *argtypes: object, library: ctypes.CDLL = _libc) -> ctypes._NamedFuncPointer:
+    function = getattr(library, name)
     function.restype = c_int
     function.argtypes = list(argtypes)
     return function  # type: ignore[no-any-return]
@@ -170,6 +172,7 @@ def _prototype(name: str, *argtypes: object) -> ctypes._NamedFuncPointer:
 
 _unshare = _prototype("unshare", c_int)
 _setns = _prototype("setns", c_int, c_int)
+_setns_net = _prototype("setns", c_int, c_int, library=_quick_libc)
 _mount = _prototype("mount", c_char_p, c_char_p, c_char_p, c_ulong, c_char_p)
 _umount2 = _prototype("umount2", c_char_p, c_int)
 _prctl = _prototype("prctl", c_int, c_ulong, c_ulong, c_ulong, c_ulong)
@@ -220,7 +223,8 @@ def unshare(flags: int) -> None:
 
 def setns(fd: int, nstype: int) -> None:
     """setns(2): moves the calling thread into the namespace of `fd` (an nsfs fd, or a pidfd with flags)."""
-    if _setns(fd, nstype) < 0:
+    # Into a network namespace is an assignment: 2 µs, without a lock that anybody holds for long.
+    if (_setns_net if nstype == CLONE_NEWNET else _setns)(fd, nstype) < 0:
         raise _error("setns", f"fd {fd}, type {nstype:#x}")
 
 
