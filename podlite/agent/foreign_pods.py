@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 
+from podlite.agent.pod_socket import NoShimError, connect
 from podlite.errors import PodliteError
 from podlite.runtime import channel
 from podlite.runtime.shim import protocol
-from podlite.runtime.shim_client import ShimClient, connect
+from podlite.runtime.shim_client import ShimClient
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator
 
     from podlite.kubelet.written_pods import WrittenPod
 
+__all__ = ["NoShimError", "ask_to_delete", "open_shim"]
+
 # A shim answers at once, if it answers at all.
 ANSWER_SECONDS = 10.0
-
-
-class NoShimError(PodliteError):
-    """The pod has no shim that could be asked: it has no sandbox yet, or it has ended."""
-
-
-def connect_to(written: WrittenPod) -> socket.socket:
-    """A connection to the pod's live shim. Blocking. Raises NoShimError."""
-    parent, uid = os.path.split(written.directory)
-    names = [name for name in os.listdir(parent) if name.partition(".")[0] == uid]
-    for name in sorted(names, key=lambda each: int(each.partition(".")[2] or 0), reverse=True):
-        try:
-            return connect(f"{parent}/{name}")
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            continue
-    meta = written.pod.metadata
-    raise NoShimError(f"nothing of pod {meta.namespace}/{meta.name} is running: it has no sandbox now")
 
 
 def ask_to_delete(written: WrittenPod, grace: int) -> None:
@@ -46,7 +30,7 @@ def ask_to_delete(written: WrittenPod, grace: int) -> None:
     Raises PodliteError.
     """
     name = f"{written.pod.metadata.namespace}/{written.pod.metadata.name}"
-    with connect_to(written) as sock:
+    with connect(written) as sock:
         sock.settimeout(ANSWER_SECONDS)
         try:
             protocol.send(sock, {"m": "delete", "grace": grace, "id": 1})
@@ -60,7 +44,7 @@ def ask_to_delete(written: WrittenPod, grace: int) -> None:
 @asynccontextmanager
 async def open_shim(written: WrittenPod) -> AsyncIterator[ShimClient]:
     """The pod's shim, as its guest. Raises NoShimError."""
-    sock = await anyio.to_thread.run_sync(connect_to, written)
+    sock = await anyio.to_thread.run_sync(connect, written)
     meta = written.pod.metadata
     async with anyio.create_task_group() as tasks:
         shim = ShimClient(sock, ids={"pod": f"{meta.namespace}/{meta.name}"})

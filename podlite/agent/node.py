@@ -248,6 +248,7 @@ def kubelet_config(options: NodeOptions) -> KubeletConfig:
         keep_logs=options.keep_logs,
         seccomp_profile_root=f"{layout.state_dir}/seccomp",
         pods_stay=options.adoptable,
+        runtime_endpoint=options.runtime_endpoint,
         cpu_count=os.cpu_count() or 0,
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         docker_configs=default_config_paths(os.environ, os.geteuid()),

@@ -16,6 +16,7 @@ from msgspec import structs
 from podlite import log
 from podlite.agent.node import NodeOptions, kubelet_config, make_networks
 from podlite.errors import PodliteError, explain
+from podlite.kubelet.labels import POD_UID
 from podlite.kubelet.pod_files import remove_pod_directory
 from podlite.kubelet.written_pods import KEPT, LOCK, NAME, read_holder, read_pod, remove_files
 from podlite.linux.cgroups import CgroupError, Cgroups
@@ -42,6 +43,8 @@ def reap_orphans(
     only: Collection[str] | None = None,
 ) -> list[str]:
     """Tears down every pod without an owner; returns them as `namespace/name`. Problems are logged.
+
+    One that is on another runtime is removed from there first; as long as that does not answer, it stays.
 
     Left alone are kept pods, and those that wait for an agent to adopt them.
 
@@ -90,6 +93,19 @@ def reap_half_made(
         return []
     store = ImageStore(options.layout.images_dir)
     return Reaper(options.layout, partial(_named, networks), store, cgroups, _log_problem).reap(uids)
+
+
+def remove_sandboxes(endpoint: str, uid: str) -> None:
+    """Has another runtime end and remove what it has of a pod; idempotent. Raises PodliteError."""
+    try:
+        from podlite.rpc.blocking import BlockingRuntime
+    except ImportError:
+        raise PodliteError(
+            f"the pod is on the runtime at {endpoint}, which takes gRPC to reach", hint="pip install 'podlite[cri]'"
+        ) from None
+    with BlockingRuntime(endpoint) as runtime:
+        for id in runtime.sandboxes({POD_UID: uid}):
+            runtime.remove_sandbox(id)
 
 
 def clean_up_pod(options: NodeOptions, uid: str, pod: Pod | None, cgroups: Cgroups | None) -> None:
@@ -183,6 +199,9 @@ def _reap_pods(options: NodeOptions, cgroups: Cgroups | None, uids: Collection[s
         except (OSError, ValueError):
             pod = None
         try:
+            endpoint = read_holder(directory)[0].runtime_endpoint
+            if endpoint:
+                remove_sandboxes(endpoint, uid)
             clean_up_pod(options, uid, pod, cgroups)
         except (OSError, CgroupError, PodliteError) as error:
             log.warning("a pod that was left behind cannot be removed", uid=uid, why=explain(error))

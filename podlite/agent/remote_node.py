@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
+import anyio
 from anyio import to_thread
+from msgspec import structs
 
 from podlite import log
-from podlite.agent.node import Node, NodeOptions, kubelet_config, next_version
+from podlite.agent.node import Node, NodeOptions, debug, has_records, kubelet_config, next_version
+from podlite.agent.pod_doors import Doors
 from podlite.cri.errors import CRIError
 from podlite.errors import UsageError
 from podlite.kubelet.kubelet import Kubelet
@@ -22,9 +26,15 @@ _READY_SECONDS = 5.0
 class RemoteNode(Node):
     """A kubelet in front of a runtime that is somebody else's."""
 
-    def __init__(self, options: NodeOptions, runtime: RemoteRuntime, kubelet: Kubelet, cgroups: Cgroups) -> None:
+    def __init__(
+        self, options: NodeOptions, runtime: RemoteRuntime, kubelet: Kubelet, cgroups: Cgroups, doors: Doors
+    ) -> None:
         super().__init__(options, runtime, kubelet)
         self._cgroups = cgroups
+        self._doors = doors
+
+    def when_deletion_requested(self, act: Callable[[str, int], None]) -> None:
+        self._doors.on_delete = act
 
     @property
     def cgroups(self) -> Cgroups | None:
@@ -57,15 +67,28 @@ async def open_remote_node(options: NodeOptions) -> AsyncIterator[RemoteNode]:
         for condition in status.conditions:
             if condition.type == "RuntimeReady" and not condition.status:
                 raise UsageError(f"{version.runtime_name} is not ready: {condition.message or condition.reason}")
+        if has_records(options.layout):
+            from podlite.agent.orphans import reap_orphans
+
+            await to_thread.run_sync(reap_orphans, options)
         first_version = await to_thread.run_sync(next_version, options) if options.adoptable else 0
         cgroups = await to_thread.run_sync(Cgroups.detect, options.layout.cgroup_root)
-        config = kubelet_config(options)
+        config = structs.replace(kubelet_config(options), runtime_name=version.runtime_name)
         try:
             async with Kubelet(runtime, runtime.images, config, first_version=first_version) as kubelet:
                 if options.adoptable:
                     from podlite.kubelet.adopt import adopt_all
 
                     await adopt_all(kubelet)
-                yield RemoteNode(options, runtime, kubelet, cgroups)
+                doors = Doors(kubelet)
+                async with anyio.create_task_group() as tasks:
+
+                    def debug_requested(uid: str, container: dict[str, Any]) -> None:
+                        tasks.start_soon(debug, kubelet, uid, container)
+
+                    doors.on_debug = debug_requested
+                    tasks.start_soon(doors.run)
+                    yield RemoteNode(options, runtime, kubelet, cgroups, doors)
+                    tasks.cancel_scope.cancel()
         finally:
             cgroups.close()

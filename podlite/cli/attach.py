@@ -11,11 +11,8 @@ from podlite.cli import options, pods, terminal
 from podlite.errors import PodliteError
 
 if TYPE_CHECKING:
-    from anyio.abc import ByteReceiveStream, ByteSendStream
-
     from podlite.api.container import Container
     from podlite.kubelet.written_pods import WrittenPod
-    from podlite.runtime.container.attach import Attached
     from podlite.runtime.spawner import Launched
 
 
@@ -55,65 +52,19 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
 
 
 async def _attach(found: WrittenPod, container: Container, container_id: str, arguments: argparse.Namespace) -> int:
+    from podlite.cli.attachment import open_attachment
     from podlite.cli.debug_follow import StatusWatch
-    from podlite.cli.exec_streams import Session
-    from podlite.cli.guest import open_shim
+    from podlite.cli.exec_streams import Detachable, Session
     from podlite.cli.raw_terminal import RawTerminal, window_size
-    from podlite.runtime.container.attach import attach_to
 
     raw = arguments.tty and container.tty and arguments.stdin and os.isatty(0)
     with StatusWatch(found, container.name) as watch:
-        async with open_shim(found) as shim:
-            attached = await attach_to(
-                shim,
-                container_id,
-                watch.ended,
-                tty=container.tty,
-                stdin=arguments.stdin,
-                stdout=True,
-                stderr=not container.tty,
-            )
-            async with attached:
-                if raw:
-                    if not arguments.quiet:
-                        terminal.note("If you don't see a command prompt, try pressing enter.")
-                    await attached.resize(*window_size(0))
-                with RawTerminal(0) if raw else nullcontext():
-                    return await Session(_Detachable(attached)).run()
-
-
-class _Detachable:
-    """An attachment that a signal ends, not the container; see podlite.cli.exec_streams.Execution."""
-
-    def __init__(self, attached: Attached) -> None:
-        import anyio
-
-        self.stdin: ByteSendStream | None = attached.stdin
-        self.stdout: ByteReceiveStream | None = attached.stdout
-        self.stderr: ByteReceiveStream | None = attached.stderr
-        self.resize = attached.resize
-        self._attached = attached
-        self._left = anyio.Event()
-        self._signal = 0
-
-    async def wait(self) -> int:
-        """The container's exit code, or 128 + N when signal N has ended the attachment."""
-        import anyio
-
-        code = 0
-        async with anyio.create_task_group() as tasks:
-
-            async def ended() -> None:
-                nonlocal code
-                code = await self._attached.wait()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(ended)
-            await self._left.wait()
-            code = 128 + self._signal
-            tasks.cancel_scope.cancel()
-        return code
-
-    async def signal(self, number: int) -> None:
-        self._signal = number
-        self._left.set()
+        async with open_attachment(
+            found, container_id, watch.ended, tty=container.tty, stdin=arguments.stdin
+        ) as attached:
+            if raw:
+                if not arguments.quiet:
+                    terminal.note("If you don't see a command prompt, try pressing enter.")
+                await attached.resize(*window_size(0))
+            with RawTerminal(0) if raw else nullcontext():
+                return await Session(Detachable(attached)).run()

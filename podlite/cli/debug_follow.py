@@ -10,8 +10,8 @@ import anyio
 from anyio import to_thread
 
 from podlite.cli import terminal
+from podlite.cli.attachment import open_attachment
 from podlite.cli.exec_streams import Session
-from podlite.cli.guest import open_shim
 from podlite.cli.raw_terminal import RawTerminal, window_size
 from podlite.cri.errors import FailedPreconditionError
 from podlite.errors import PodliteError
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from podlite.api.container import EphemeralContainer
     from podlite.api.status import ContainerStatus
     from podlite.kubelet.written_pods import WrittenPod
-    from podlite.runtime.container.attach import Attached
-    from podlite.runtime.shim_client import ShimClient
 
 # Beyond what starting takes, unless an image has to be pulled, which the status shows.
 _START_SECONDS = 60.0
@@ -74,34 +72,12 @@ async def _print(found: WrittenPod, watch: StatusWatch, name: str) -> int:
 
 
 async def _attach(found: WrittenPod, watch: StatusWatch, container: EphemeralContainer, container_id: str) -> int:
-    from podlite.runtime.container.attach import attach_to
-
-    async with open_shim(found) as shim:
-        attached = await attach_to(
-            shim, container_id, watch.ended, tty=container.tty, stdin=True, stdout=True, stderr=not container.tty
-        )
-        async with attached:
-            if container.tty:
-                terminal.note("If you don't see a command prompt, try pressing enter.")
-                await attached.resize(*window_size(0 if os.isatty(0) else 1))
-            with RawTerminal(0) if container.tty and os.isatty(0) else nullcontext():
-                return await Session(_Signalled(attached, shim, container_id)).run()
-
-
-class _Signalled:
-    """An attachment that signals can be sent through, as an exec's; see podlite.cli.exec_streams.Session."""
-
-    def __init__(self, attached: Attached, shim: ShimClient, container_id: str) -> None:
-        self.stdin = attached.stdin
-        self.stdout = attached.stdout
-        self.stderr = attached.stderr
-        self.resize = attached.resize
-        self.wait = attached.wait
-        self._shim = shim
-        self._container_id = container_id
-
-    async def signal(self, number: int) -> None:
-        await self._shim.signal(number, container=self._container_id)
+    async with open_attachment(found, container_id, watch.ended, tty=container.tty, stdin=True) as attached:
+        if container.tty:
+            terminal.note("If you don't see a command prompt, try pressing enter.")
+            await attached.resize(*window_size(0 if os.isatty(0) else 1))
+        with RawTerminal(0) if container.tty and os.isatty(0) else nullcontext():
+            return await Session(attached).run()
 
 
 class StatusWatch:

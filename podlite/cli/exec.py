@@ -47,9 +47,12 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
         tty = False
     import anyio
 
-    from podlite.cli.exec_streams import run_exec
     from podlite.cri.errors import StartError
 
+    if found.holder.runtime_endpoint:
+        from podlite.cli.remote_pod import run_exec
+    else:
+        from podlite.cli.exec_streams import run_exec
     try:
         return anyio.run(run_exec, found, container_id, command, arguments.stdin, tty)
     except StartError as error:

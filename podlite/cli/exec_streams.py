@@ -46,7 +46,7 @@ async def run_exec(found: WrittenPod, container_id: str, command: list[str], std
                 return await Session(execution).run()
 
 
-class Execution(Protocol):
+class Streams(Protocol):
     """A command, or a container that we are attached to; see podlite.cri.services.ExecStream."""
 
     stdin: ByteSendStream | None
@@ -55,6 +55,11 @@ class Execution(Protocol):
 
     async def resize(self, width: int, height: int) -> None: ...
     async def wait(self) -> int: ...
+
+
+class Execution(Streams, Protocol):
+    """One that signals can be sent to."""
+
     async def signal(self, number: int) -> None: ...
 
 
@@ -144,6 +149,39 @@ class Session:
             await self._execution.signal(number)
         except CRIError:
             pass  # it has ended this moment
+
+
+class Detachable:
+    """An attachment that a signal ends, not the container; see Execution."""
+
+    def __init__(self, attached: Streams) -> None:
+        self.stdin: ByteSendStream | None = attached.stdin
+        self.stdout: ByteReceiveStream | None = attached.stdout
+        self.stderr: ByteReceiveStream | None = attached.stderr
+        self.resize = attached.resize
+        self._attached = attached
+        self._left = anyio.Event()
+        self._signal = 0
+
+    async def wait(self) -> int:
+        """The container's exit code, or 128 + N when signal N has ended the attachment."""
+        code = 0
+        async with anyio.create_task_group() as tasks:
+
+            async def ended() -> None:
+                nonlocal code
+                code = await self._attached.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(ended)
+            await self._left.wait()
+            code = 128 + self._signal
+            tasks.cancel_scope.cancel()
+        return code
+
+    async def signal(self, number: int) -> None:
+        self._signal = number
+        self._left.set()
 
 
 async def _read_stdin() -> bytes:

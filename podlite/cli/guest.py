@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from podlite.agent.pod_socket import NoShimError, connect, sandbox_directories
 from podlite.errors import PodliteError
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncIterator
     from typing import Any
 
     from podlite.kubelet.written_pods import WrittenPod
     from podlite.runtime.shim_client import ShimClient
 
+__all__ = ["NoShimError", "Visit", "open_shim", "running_container", "sandbox_directories"]
+
 # A shim answers at once, if it answers at all.
 ANSWER_SECONDS = 10.0
-
-
-class NoShimError(PodliteError):
-    """The pod has no shim that could be asked: it has no sandbox yet, or it has ended."""
-
-
-def sandbox_directories(found: WrittenPod) -> list[str]:
-    """The directories of a pod's sandboxes, the newest first: `<uid>`, later attempts `<uid>.<attempt>`. Blocking."""
-    parent, uid = os.path.split(found.directory)
-    try:
-        names = [name for name in os.listdir(parent) if name.partition(".")[0] == uid]
-    except FileNotFoundError:
-        return []
-    return [f"{parent}/{name}" for name in sorted(names, key=_attempt, reverse=True)]
-
-
-def _attempt(name: str) -> int:
-    attempt = name.partition(".")[2]
-    return int(attempt) if attempt.isdecimal() else 0
-
-
-def connect(found: WrittenPod) -> socket.socket:
-    """A connection to the pod's live shim. Blocking. Raises NoShimError."""
-    from podlite.runtime import shim_client
-
-    for directory in sandbox_directories(found):
-        try:
-            return shim_client.connect(directory)
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            continue
-    meta = found.pod.metadata
-    raise NoShimError(f"nothing of pod {meta.namespace}/{meta.name} is running: it has no sandbox now")
 
 
 class Visit:

@@ -118,7 +118,10 @@ class Program:
 
 def _open_namespaces(found: WrittenPod, container: str, wanted: list[str]) -> dict[str, int]:
     """Name → descriptor, of those that are not our own already. Raises PodliteError."""
-    opened: dict[str, int] = {}
+    if found.holder.runtime_endpoint:
+        opened = _open_of_another_runtime(found, container, wanted)
+        return {name: fd for name, fd in opened.items() if not _is_ours(name, fd)}
+    opened = {}
     with Visit(found) as shim:
         answer, fds = shim.ask({"m": "namespaces"})
         held = dict(zip(answer["names"], fds, strict=True))
@@ -136,6 +139,61 @@ def _open_namespaces(found: WrittenPod, container: str, wanted: list[str]) -> di
             if not pid or shim.running().get(id) != pid:
                 raise PodliteError(f"container {name} of pod {pods.full_name(found.pod)} has just ended")
     return {name: fd for name, fd in opened.items() if not _is_ours(name, fd)}
+
+
+def _open_of_another_runtime(found: WrittenPod, container: str, wanted: list[str]) -> dict[str, int]:
+    """All of them by the process of a container, which is in its pod's, too. Raises PodliteError.
+
+    A child asks: gRPC has threads, and a process with threads enters no user or mount namespace (setns(2)).
+    """
+    import array
+    import socket
+
+    from podlite.cli.cri import require_grpc
+
+    require_grpc(f"reaching pod {found.pod.metadata.name}, which is on the runtime at {found.holder.runtime_endpoint},")
+    name = pods.choose_container(found.pod, container)
+    id = running_container(found, name)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        child = os.fork()
+        if child == 0:
+            text, fds = b"the runtime could not be asked", []
+            try:
+                fds, text = _ask_for_namespaces(found, id, wanted), b""
+            except (PodliteError, OSError) as error:
+                text = explain(error).encode()
+            finally:
+                ours.close()
+                socket.send_fds(theirs, [b"." + text], fds)
+                os._exit(0)
+        theirs.close()
+        said, ancillary, _, _ = ours.recvmsg(65536, socket.CMSG_SPACE(4 * len(wanted)), socket.MSG_CMSG_CLOEXEC)
+        os.waitpid(child, 0)
+    if said != b".":
+        raise PodliteError(said[1:].decode("utf-8", "replace") or "the runtime could not be asked")
+    received = array.array("i")
+    received.frombytes(ancillary[0][2])
+    return dict(zip(wanted, received, strict=True))
+
+
+def _ask_for_namespaces(found: WrittenPod, id: str, wanted: list[str]) -> list[int]:
+    """Descriptors of a container's namespaces, in the order asked for. Raises PodliteError, OSError."""
+    from podlite.rpc.blocking import BlockingRuntime
+
+    with BlockingRuntime(found.holder.runtime_endpoint) as runtime:
+        pid = runtime.container_pid(id)
+        try:
+            opened = [os.open(f"/proc/{pid}/ns/{each}", os.O_RDONLY | os.O_CLOEXEC) for each in wanted if pid]
+        except FileNotFoundError:
+            pid = 0
+        # Still the same process: nobody else has got its number meanwhile.
+        if not pid or runtime.container_pid(id) != pid:
+            raise PodliteError(
+                f"a container of pod {pods.full_name(found.pod)} has just ended, or its runtime does not say which "
+                "process it is"
+            )
+        return opened
 
 
 def _is_ours(name: str, fd: int) -> bool:

@@ -149,7 +149,7 @@ class Removal:
             with Visit(found) as shim:
                 shim.ask({"m": "shutdown"})  # one that waits for an agent would wait on
         except NoShimError:
-            pass
+            pass  # nor has a pod on another runtime one: it is removed from there
         reap_orphans(self._options, only=[found.pod.metadata.uid])
         if os.path.exists(f"{found.directory}/pod.json"):
             self._fail(PodliteError(f"pod {pods.full_name(found.pod)} cannot be removed; the log above says why"))
@@ -160,7 +160,9 @@ class Removal:
         name = pods.full_name(found.pod)
         self._fail(
             PodliteError(
-                f"pod {name} has no sandbox now, so the process that runs it cannot be told",
+                f"pod {name} has nobody that listens for it now, so the process that runs it cannot be told"
+                if found.holder.runtime_endpoint
+                else f"pod {name} has no sandbox now, so the process that runs it cannot be told",
                 hint=f"it ends with that process: `kill {found.holder.pid}`",
             )
         )

@@ -69,6 +69,8 @@ def ended_for_good(pod: Pod, name: str) -> bool:
     if status is None or container is None or status.state.terminated is None:
         return False
     code = status.state.terminated.exit_code
+    if any(each.name == name for each in pod.spec.ephemeral_containers):
+        return True  # whatever the pod's restart policy
     is_init = any(each.name == name for each in pod.spec.init_containers)
     if is_init and not is_sidecar(container) and code == 0:
         return True

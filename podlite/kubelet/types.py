@@ -29,6 +29,7 @@ class KubeletConfig(msgspec.Struct, kw_only=True, frozen=True):
     node_name: str = "localhost"
     host_ips: tuple[str, ...] = ("127.0.0.1",)  # at most one of each family, the preferred one first
     runtime_name: str = "podlite"  # the scheme of `containerID`
+    runtime_endpoint: str = ""  # where a runtime is that outlives this process, and is not podlite's own
 
     run_dir: str = "/run/podlite"
     state_dir: str = "/var/lib/podlite"

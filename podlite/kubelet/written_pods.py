@@ -5,6 +5,7 @@
                                     keeps the pod's files
                          pod.events what happened to it, a list of Events, the latest last; replaced atomically
                          pod.kept   the pod is over, and is kept although nobody holds its lock
+                         pod.sock   where the process listens that runs the pod on another runtime than podlite's own
 
 The runtime's record lies in the same directory, in files whose names do not begin with `pod.`. Everything here
 blocks, and imports little: `podlite ps` is to answer at once.
@@ -29,12 +30,14 @@ NAME = "pod.json"
 EVENTS = "pod.events"
 LOCK = "pod.lock"
 KEPT = "pod.kept"
+DOOR = "pod.sock"
 
 
 class Holder(msgspec.Struct):
     """What `pod.lock` says: the process that runs the pod, or did, and its directories.
 
-    `stay`: the pod outlives that process, and waits for another one that adopts it.
+    `stay`: the pod outlives that process, and waits for another one that adopts it. `runtime_endpoint` is where the
+    runtime is that has its sandbox, if it is somebody else's.
     """
 
     pid: int = 0
@@ -42,6 +45,7 @@ class Holder(msgspec.Struct):
     state_dir: str = ""
     log_dir: str = ""
     cgroup_root: str = ""
+    runtime_endpoint: str = ""
 
 
 class WrittenPod(msgspec.Struct):
@@ -76,7 +80,9 @@ class WrittenPod(msgspec.Struct):
 
 def take(directory: str, config: KubeletConfig) -> int:
     """Makes the pod's directory, locks it, and writes down who did; returns the lock's descriptor. Raises OSError."""
-    holder = Holder(os.getpid(), config.pods_stay, config.state_dir, config.log_dir, config.cgroup_root)
+    holder = Holder(
+        os.getpid(), config.pods_stay, config.state_dir, config.log_dir, config.cgroup_root, config.runtime_endpoint
+    )
     while True:
         os.makedirs(directory, mode=0o711, exist_ok=True)
         try:
@@ -120,7 +126,7 @@ def keep(directory: str) -> None:
 
 def remove_files(directory: str) -> None:
     """Removes the files of this side, the lock last, and the directory if nothing else is in it. Idempotent."""
-    for name in (f".{NAME}", f".{EVENTS}", EVENTS, NAME, KEPT, LOCK):
+    for name in (f".{NAME}", f".{EVENTS}", EVENTS, DOOR, NAME, KEPT, LOCK):
         try:
             os.unlink(f"{directory}/{name}")
         except FileNotFoundError:

@@ -225,8 +225,8 @@ class ShimClient:
             self.pidfd = -1
 
 
-def connect(directory: str) -> socket.socket:
-    """Connects to the shim of the pod whose directory this is. Blocking, at once.
+def connect(directory: str, name: str = SOCKET) -> socket.socket:
+    """Connects to the shim of the pod whose directory this is, or to who else listens there. Blocking, at once.
 
     Raises FileNotFoundError or ConnectionRefusedError when there is no live shim.
     """
@@ -234,7 +234,7 @@ def connect(directory: str) -> socket.socket:
     try:
         directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            sock.connect(f"/proc/self/fd/{directory_fd}/{SOCKET}")
+            sock.connect(f"/proc/self/fd/{directory_fd}/{name}")
         finally:
             os.close(directory_fd)
     except BaseException:

@@ -5,6 +5,7 @@ Against podlite's own server always, and against Debian's containerd where that 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.abc
 import msgspec
 import pytest
 
 from podlite.api.manifest import load_manifests
 from podlite.api.pod import Pod
+from podlite.api.status import ContainerStatus
 from podlite.cri.errors import ImageError, NotFoundError, UnavailableError
 from podlite.cri.types import ContainerFilter, ContainerState, ImageSpec
 from podlite.kubelet.kubelet import Kubelet
 from podlite.kubelet.types import KubeletConfig
+from podlite.kubelet.written_pods import find_pods
 from podlite.rpc.client import RemoteRuntime
 from podlite.rpc.server import serve
 from podlite.rpc.streaming.server import open_streaming
@@ -256,6 +260,101 @@ async def test_podlite_run_on_another_runtime(runtime: Runtime, layout: Layout) 
     gone = await anyio.run_process([*command, "true"], check=False, stderr=subprocess.PIPE)
     assert gone.returncode == 2
     assert b"does not answer" in gone.stderr
+
+
+def _directories(layout: Layout) -> list[str]:
+    return [
+        f"--run-dir={layout.run_dir}/kubelet",
+        f"--state-dir={layout.state_dir}",
+        f"--log-dir={layout.log_dir}",
+        f"--cgroup-root={layout.cgroup_root}",
+    ]
+
+
+async def _podlite(verb: str, *arguments: str, input: bytes = b"") -> tuple[int, str]:
+    """(exit status, both outputs)."""
+    command = [sys.executable, "-m", "podlite", verb, *arguments]
+    done = await anyio.run_process(command, input=input, check=False, stderr=subprocess.STDOUT)
+    return done.returncode, done.stdout.decode()
+
+
+@asynccontextmanager
+async def _foreground_run(remote: RemoteRuntime, layout: Layout, directory: Path) -> AsyncIterator[anyio.abc.Process]:
+    """`podlite run` of a pod on the runtime, once its containers run; killed at the end if it still runs."""
+    image = remote.image  # type: ignore[attr-defined]
+    manifest = directory / "pod.yaml"
+    manifest.write_text(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: driven}\n"
+        "spec:\n  terminationGracePeriodSeconds: 1\n  containers:\n"
+        f"  - {{name: c, image: '{image}', command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.05; done']}}\n"
+        f"  - {{name: talks, image: '{image}', stdin: true, command: [sh, -c, 'read line; echo got $line; exit 9']}}\n"
+    )
+    arguments = [*_directories(layout), f"--runtime-endpoint={remote.endpoint}", str(manifest)]
+    process = await anyio.open_process([sys.executable, "-m", "podlite", "run", *arguments], stdout=None, stderr=None)
+    try:
+        with anyio.fail_after(60):
+            while [each.state.running is not None for each in _statuses(layout)] != [True, True]:
+                await anyio.sleep(0.02)
+        yield process
+    finally:
+        with anyio.CancelScope(shield=True):
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+
+def _statuses(layout: Layout) -> list[ContainerStatus]:
+    return [each for found in find_pods(f"{layout.run_dir}/kubelet") for each in found.pod.status.container_statuses]
+
+
+async def test_commands_reach_a_pod_on_another_runtime(remote: RemoteRuntime, layout: Layout, tmp_path: Path) -> None:
+    """exec and attach by the runtime's streams, nsenter by its processes, debug and rm by who runs the pod."""
+    run_dir, *_ = _directories(layout)
+    pod = [run_dir, "driven"]
+    async with _foreground_run(remote, layout, tmp_path) as process:
+        # The exit statuses are those of a shell (docs/cli.md).
+        assert await _podlite("exec", *pod, "-c", "c", "--", "sh", "-c", "echo out; exit 7") == (7, "out\n")
+        assert await _podlite("exec", "-i", *pod, "-c", "c", "--", "cat", input=b"in") == (0, "in")
+        code, said = await _podlite("exec", *pod, "-c", "c", "--", "/no/such/program")
+        assert (code, "/no/such/program" in said) == (127, True)
+        assert await _podlite("attach", "-i", *pod, "-c", "talks", input=b"a line\n") == (9, "got a line\n")
+        code, inside = await _podlite("nsenter", *pod, "-c", "c", "--net", "--", "readlink", "/proc/self/ns/net")
+        assert (code, inside.startswith("net:["), inside.strip() != os.readlink("/proc/self/ns/net")) == (0, True, True)
+        image = remote.image  # type: ignore[attr-defined]
+        code, said = await _podlite("debug", *pod, "--image", image, "--", "echo", "debugged")
+        assert (code, said.splitlines()[-1]) == (0, "debugged")
+        assert (await _podlite("rm", *pod, *_directories(layout)[1:]))[0] == 0
+        with anyio.fail_after(60):
+            await process.wait()
+    assert await remote.list_pod_sandbox() == []
+    assert find_pods(f"{layout.run_dir}/kubelet") == []
+
+
+async def test_what_a_killed_podlite_left_on_another_runtime(
+    remote: RemoteRuntime, layout: Layout, tmp_path: Path
+) -> None:
+    async with _foreground_run(remote, layout, tmp_path) as process:
+        process.kill()
+        await process.wait()
+    assert len(await remote.list_pod_sandbox()) == 1
+    assert (await _podlite("prune", *_directories(layout)))[0] == 0
+    assert await remote.list_pod_sandbox() == []
+    assert await remote.list_containers() == []
+    assert find_pods(f"{layout.run_dir}/kubelet") == []
+
+
+async def test_a_record_stays_until_the_runtime_answers(runtime: Runtime, layout: Layout, tmp_path: Path) -> None:
+    async with _own_server(layout, runtime) as path, RemoteRuntime(path) as remote:
+        remote.image = HOST_IMAGE  # type: ignore[attr-defined]
+        async with _foreground_run(remote, layout, tmp_path) as process:
+            process.kill()
+            await process.wait()
+    code, said = await _podlite("prune", *_directories(layout))
+    assert (code, "does not answer" in said) == (1, True)
+    assert [each.orphaned for each in find_pods(f"{layout.run_dir}/kubelet")] == [True]
+    async with _own_server(layout, runtime) as path, RemoteRuntime(path) as remote:
+        assert (await _podlite("prune", *_directories(layout)))[0] == 0
+        assert await remote.list_pod_sandbox() == []
 
 
 async def test_an_agent_on_another_runtime_is_replaced(runtime: Runtime, layout: Layout, tmp_path: Path) -> None:

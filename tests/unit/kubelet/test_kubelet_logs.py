@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podlite.api.container import EphemeralContainer
 from podlite.api.pod import Pod
 from podlite.api.status import (
     ContainerState,
@@ -29,7 +30,7 @@ from podlite.cri.errors import CRIError
 from podlite.kubelet.container_logs import ContainerLogManager, compress, split_excess, split_leavings
 from podlite.kubelet.log_file import rotated_logs, tail_start
 from podlite.kubelet.log_lines import parse_line, time_ns
-from podlite.kubelet.log_source import log_source
+from podlite.kubelet.log_source import ended_for_good, log_source
 from podlite.kubelet.log_watch import DirectoryWatcher
 from podlite.kubelet.read_logs import Buffer, LogEnd, LogOptions, Output, Writer, read_logs
 from podlite.kubelet.types import KubeletConfig, KubeletError
@@ -372,6 +373,19 @@ def test_containers_without_a_log(fields: Any, previous: bool, message: str) -> 
     with pytest.raises(KubeletError) as caught:
         log_source(a_status(**fields), CONFIG, "c1", previous=previous)
     assert str(caught.value) == message
+
+
+def test_a_debugging_container_ends_for_good() -> None:
+    """Ephemeral containers are never restarted, whatever the pod's restart policy (KEP-277)."""
+    pod = a_pod()
+    pod.spec.restart_policy = "Always"
+    pod.spec.ephemeral_containers = [EphemeralContainer(name="debugger", image="i")]
+    status = ContainerStatus(name="debugger", state=ended("podlite://d"), container_id="podlite://d")
+    pod.status = PodStatus(phase="Running", ephemeral_container_statuses=[status])
+    assert ended_for_good(pod, "debugger")
+    app = ContainerStatus(name=pod.spec.containers[0].name, state=ended("podlite://a"), container_id="podlite://a")
+    pod.status = PodStatus(phase="Running", container_statuses=[app])
+    assert not ended_for_good(pod, app.name)
 
 
 def test_a_container_that_does_not_exist() -> None:
