@@ -36,7 +36,7 @@ async def code_of(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str]:
 
 async def exited(client: Client, container: str) -> Any:
     """A container's status once it has ended."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while True:
             status = (await client.ContainerStatus(container_id=container)).status
             if status.state == wire.CONTAINER_EXITED:
@@ -327,13 +327,13 @@ async def test_a_rotated_log_is_opened_anew(client: Client, layout: Layout) -> N
     script = "echo before; while [ ! -e /tmp/go ]; do sleep 0.01; done; echo after; sleep 1000"
     id = await client.container(sandbox, config, ["/bin/sh", "-c", script])
     path = f"{config.log_directory}/main.log"
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while read_log(path)["stdout"] != b"before\n":
             await anyio.sleep(0.01)
     os.rename(path, f"{path}.old")
     await client.ReopenContainerLog(container_id=id)
     await client.ExecSync(container_id=id, cmd=["/bin/sh", "-c", "mkdir -p /tmp; : > /tmp/go"])
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while read_log(path)["stdout"] != b"after\n":
             await anyio.sleep(0.01)
     assert read_log(f"{path}.old")["stdout"] == b"before\n"
@@ -352,7 +352,7 @@ async def test_stats(client: Client, layout: Layout) -> None:
     script = "head -c 1000000 /dev/zero > /written; echo ready; exec sleep 1000"
     id = await client.container(sandbox, config, ["/bin/sh", "-c", script], labels={"a": "b"})
     path = f"{config.log_directory}/main.log"
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not read_log(path)["stdout"]:
             await anyio.sleep(0.01)
     stats = (await client.ContainerStats(container_id=id)).stats
@@ -431,7 +431,7 @@ async def test_events_tell_of_everything_in_order(client: Client, layout: Layout
         await client.RemoveContainer(container_id=id)
         await client.StopPodSandbox(pod_sandbox_id=sandbox)
         await client.RemovePodSandbox(pod_sandbox_id=sandbox)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await seen.wait()
     assert events == [
         (sandbox, wire.CONTAINER_STARTED_EVENT),

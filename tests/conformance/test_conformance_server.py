@@ -75,7 +75,7 @@ async def test_a_cancelled_call_takes_back_what_it_began(
     finally:
         steps.clear_faults()
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while os.listdir(layout.pods_dir) or os.listdir(layout.netns_dir) or fd_count() > before:
             await anyio.sleep(0.01)
     assert not (await client.ListPodSandbox()).items
@@ -89,7 +89,7 @@ async def test_an_exec_sync_ends_with_its_caller(client: Client, layout: Layout)
     id = await client.container(sandbox, config, ["/bin/sleep", "1000"])
     code, _ = await code_of(client.ExecSync(within=0.5, container_id=id, cmd=["/bin/sleep", "2000"]))
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while (await client.ExecSync(container_id=id, cmd=["pgrep", "-cx", "sleep"])).stdout != b"1\n":
             await anyio.sleep(0.01)
 
@@ -166,7 +166,7 @@ async def test_the_servers_end_is_told(runtime: Runtime, streaming: StreamingSer
                 ended.append(await events.code())
 
             tasks.start_soon(read)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while not ended:
                 await anyio.sleep(0.01)
         await client.close()

@@ -119,7 +119,7 @@ async def test_an_exec_ends_with_its_client(client: Client, container: str) -> N
         while not (message := await connection.receive() or b"")[1:]:
             pass
     pid = message[1:].strip().decode()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while (await client.ExecSync(container_id=container, cmd=["test", "-e", f"/proc/{pid}"])).exit_code == 0:
             await anyio.sleep(0.01)
 
@@ -127,7 +127,7 @@ async def test_an_exec_ends_with_its_client(client: Client, container: str) -> N
 async def test_a_background_process_does_not_hold_the_stream(client: Client, container: str) -> None:
     url = await exec_url(client, container, "sleep 3000 & echo done", stdout=True)
     async with websocket(url, V5) as connection:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             got = await connection.collect()
     assert got[STDOUT] == b"done\n"
     assert json.loads(got[ERROR])["status"] == "Success"
@@ -239,7 +239,7 @@ async def listening(client: Client, layout: Layout) -> str:
     """A sandbox in which something listens on port 8080 of the loopback; its id."""
     sandbox, config = await client.sandbox(layout)
     await client.container(sandbox, config, ["python3", "-c", SERVER])
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not read_log(f"{config.log_directory}/main.log")["stdout"]:
             await anyio.sleep(0.01)
     return sandbox
@@ -326,7 +326,7 @@ async def test_port_forward_over_channels(client: Client, layout: Layout) -> Non
         "while chunk := connection.recv(65536):\n            data += chunk", "data = connection.recv(99)"
     )
     await client.container(sandbox, config, ["python3", "-c", script.replace("        while", "        while")])
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not read_log(f"{config.log_directory}/main.log")["stdout"]:
             await anyio.sleep(0.01)
     url = (await client.PortForward(pod_sandbox_id=sandbox, port=[8080, 81])).url

@@ -108,7 +108,7 @@ async def ask(directory: Path, requests: list[tuple[str, str, dict[str, str], by
                     url = httpx.URL("http://podlite" + path, params=query)
                 except (httpx.InvalidURL, UnicodeEncodeError):
                     continue
-                with anyio.fail_after(20):
+                with anyio.fail_after(60):
                     response = await client.request(method, url, content=body)
                 check(response)
                 await settle()

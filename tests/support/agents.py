@@ -19,7 +19,7 @@ from podlite.runtime.layout import Layout
 T = TypeVar("T")
 
 IMAGE = "podlite.local/host:1"
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 def until(look: Callable[[], T | None], what: str = "") -> T:

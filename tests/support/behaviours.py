@@ -21,7 +21,7 @@ from podlite.kubelet.read_logs import LogOptions
 from podlite.kubelet.types import KubeletError
 from tests.support.containers import HOST_IMAGE
 
-SECONDS = 30
+SECONDS = 60
 
 
 class Behaviour(NamedTuple):

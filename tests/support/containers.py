@@ -113,7 +113,7 @@ async def run(runtime: Runtime, sandbox_id: str, config: ContainerConfig) -> Run
 async def finished(runtime: Runtime, id: str) -> Run:
     """Waits for a container's end and reads its log."""
     container = runtime.store.containers[id]
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         await container.exited.wait()
     output = read_log(container.log_path)
     return Run(id, container.exit_code, container.reason, output["stdout"].decode(), output["stderr"].decode())

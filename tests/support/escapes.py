@@ -123,7 +123,7 @@ async def ask_by_exec(runtime: Runtime, container_id: str, source: str, *, tty: 
     output, errors = bytearray(), bytearray()
     stream = await runtime.exec(container_id, probe(source), tty=tty, stdin=False, stdout=True, stderr=not tty)
     async with stream:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
                 for source_stream, into in ((stream.stdout, output), (stream.stderr, errors)):
                     if source_stream is not None:
@@ -178,7 +178,7 @@ async def running(runtime: Runtime, sandbox_id: str, source: str, **fields: Any)
 async def said(runtime: Runtime, container_id: str, count: int = 1) -> list[dict[str, Any]]:
     """What a container told, as soon as it told so many things. Raises TimeoutError, AssertionError if it ended."""
     container = runtime.store.containers[container_id]
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             ended = container.exited.is_set()
             streams = read_log(container.log_path)

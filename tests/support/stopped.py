@@ -31,7 +31,7 @@ async def stopped_child(runtime: Runtime, sandbox_id: str) -> int:
     """The process of the pod's shim that a fault has stopped (podlite.steps), as soon as there is one."""
     shim = runtime.store.sandboxes[sandbox_id].shim
     assert shim is not None
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while True:
             for pid in children(shim.pid):
                 if state(pid) in ("T", "t"):

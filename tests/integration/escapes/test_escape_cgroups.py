@@ -316,7 +316,7 @@ async def test_a_container_that_freezes_itself_can_be_ended(runtime: Runtime) ->
         stored = runtime.store.containers[container]
         assert runtime.cgroups is not None
         own = Path(runtime.cgroups.freezer(stored.cgroup))
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while (own / "freezer.state").read_text() != "FROZEN\n":
                 await anyio.sleep(0.01)
         assert (own / "a/b/freezer.state").read_text() == "FROZEN\n"

@@ -123,7 +123,7 @@ async def test_a_terminal_device_that_has_been_replaced(runtime: Runtime, canary
         running(runtime, id, source, capabilities=with_capabilities("SYS_ADMIN")) as container,
     ):
         make(inside(runtime, container, "/dev/pts/ptmx"))  # type: ignore[operator]
-        with anyio.fail_after(20), pytest.raises(StartError):
+        with anyio.fail_after(60), pytest.raises(StartError):
             stream = await runtime.exec(container, ["/bin/true"], tty=True, stdin=True, stdout=True, stderr=False)
             await stream.aclose()
         # Without a terminal it goes on.
@@ -145,7 +145,7 @@ async def test_a_slave_in_place_of_the_master(runtime: Runtime) -> None:
         pod(runtime) as id,
         running(runtime, id, source, capabilities=with_capabilities("SYS_ADMIN")) as container,
     ):
-        with anyio.fail_after(20), pytest.raises(StartError):
+        with anyio.fail_after(60), pytest.raises(StartError):
             await runtime.exec(container, ["/bin/true"], tty=True, stdin=True, stdout=True, stderr=False)
 
 
@@ -165,7 +165,7 @@ async def test_a_dev_that_has_been_replaced(runtime: Runtime, canary: Canary) ->
         running(runtime, id, source, capabilities=with_capabilities("SYS_ADMIN")) as container,
     ):
         for tty in (False, True):
-            with anyio.fail_after(20), pytest.raises(StartError, match="dev"):
+            with anyio.fail_after(60), pytest.raises(StartError, match="dev"):
                 stream = await runtime.exec(container, ["/bin/true"], tty=tty, stdin=tty, stdout=False, stderr=False)
                 await stream.aclose()
     canary.assert_untouched()
@@ -228,7 +228,7 @@ async def test_execs_while_the_container_ends(runtime: Runtime) -> None:
                 except (StartError, FailedPreconditionError):
                     pass
 
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 async with anyio.create_task_group() as tasks:
                     for _ in range(3):
                         tasks.start_soon(execute)
@@ -236,7 +236,7 @@ async def test_execs_while_the_container_ends(runtime: Runtime) -> None:
         assert runtime.store.sandboxes[id].ready
         shim = runtime.store.sandboxes[id].shim
         assert shim is not None
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while Path(f"/proc/{shim.pid}/task/{shim.pid}/children").read_text():
                 await anyio.sleep(0.01)
 
@@ -248,7 +248,7 @@ async def test_execs_that_are_cancelled_leave_no_process(runtime: Runtime) -> No
                 await runtime.exec_sync(container, ["/bin/sleep", "1000"])
         shim = runtime.store.sandboxes[id].shim
         assert shim is not None
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while len(Path(f"/proc/{shim.pid}/task/{shim.pid}/children").read_text().split()) > 1:
                 await anyio.sleep(0.01)
 
@@ -260,7 +260,7 @@ async def test_output_that_nobody_reads_and_input_that_nobody_sends(runtime: Run
             container, ["/usr/bin/head", "-c", "10000000", "/dev/zero"], tty=False, stdin=True, stdout=True, stderr=True
         )
         async with flood:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 assert (await runtime.exec_sync(container, ["/bin/true"])).exit_code == 0
 
 
@@ -283,7 +283,7 @@ async def test_files_that_a_caller_passes_stay_whose_they_are(runtime: Runtime, 
                 "stdio": {"stdin": 0, "stdout": 1},
             }
             _, _, exited = await shim.exec(new_id(), message, fds)
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 assert await exited == 0
         finally:
             for fd in fds:

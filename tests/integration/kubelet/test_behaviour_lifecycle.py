@@ -229,7 +229,7 @@ class Order:
 
 async def up(kubelet: Kubelet, uid: str, *names: str) -> None:
     """Returns when each of these containers has said `up`."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         for name in names:
             while "up\n" not in await log_of(kubelet, kubelet.pod(uid), name):
                 await anyio.sleep(0.02)
@@ -287,11 +287,11 @@ containers:
 """).pods  # fmt: skip
     pod.spec.containers[0].lifecycle = None
     uid = (await networked.add_pod(pod)).metadata.uid
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while "serving\n" not in await log_of(networked, networked.pod(uid), "other"):
             await anyio.sleep(0.02)
     await reached(networked, uid, {"containerStatuses[c].state.running": ...})
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while "/status/404" not in await log_of(networked, networked.pod(uid), "other"):
             await anyio.sleep(0.02)
     await networked.stop_pod(uid)
@@ -314,7 +314,7 @@ containers: [{{c: c, {MOUNT}, command: [sh, -c, "trap '' TERM; echo up; while :;
     assert shown.deletion_timestamp is not None
     await told(kubelet, uid, ["Normal Killing Stopping container c"])
     await kubelet.delete_pod(uid, 0)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await kubelet.wait_removed(uid)
 
 
@@ -348,7 +348,7 @@ containers: [{{c: c, {MOUNT}, command: [sh, -c, 'echo c >> /v/order; sleep 1000'
     os.close(os.open(f"{kubelet.config.state_dir}/pods/{uid}/volumes/kubernetes.io~empty-dir/v/go", os.O_CREAT))
     await reached(kubelet, uid, {"containerStatuses[c].state.running": ..., "initContainerStatuses[s].started": True})
     await reached(kubelet, uid, {"conditions[Initialized].status": "True", "conditions[Ready].status": "True"})
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while len(os.pread(order._fd, 100, 0).split()) < 3:
             await anyio.sleep(0.02)
     assert order.lines() == ["s", "i", "c"]
@@ -417,7 +417,7 @@ async def test_standard_input(kubelet: Kubelet, once: bool) -> None:
             assert stream.stdin is not None
             assert stream.stdout is not None
             await stream.stdin.send(f"{word}\n".encode())
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 assert await stream.stdout.receive() == f"got {word}\n".encode()
             await stream.stdin.aclose()
     if once:
@@ -435,7 +435,7 @@ restartPolicy: Never
 containers: [{c: c, stdin: true, tty: true, command: [sh, -c, 'tty; echo up; read line; stty size; echo err >&2']}]
 """).pods  # fmt: skip
     uid = (await kubelet.add_pod(pod)).metadata.uid
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while "up" not in await log_of(kubelet, kubelet.pod(uid), "c"):
             await anyio.sleep(0.02)
     stream = await kubelet.streams.attach(kubelet.pod(uid), "c", stdin=True, stdout=True, stderr=False)

@@ -301,13 +301,13 @@ containers:
     await reached(networked, uid, {"phase": "Running"})
     await until_said(networked, uid, "up")
     await networked.stop_pod(uid)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         pod = await networked.wait_terminated(uid)
     assert await log_of(networked, pod, "c") == "up\nended\n"
     assert pod.status.container_statuses[0].restart_count == 0
 
 
 async def until_said(kubelet: Kubelet, uid: str, text: str) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while text not in await log_of(kubelet, kubelet.pod(uid), "c"):
             await anyio.sleep(0.02)

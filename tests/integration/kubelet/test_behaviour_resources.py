@@ -206,7 +206,7 @@ containers:
     uid = (await kubelet.add_pod(pod)).metadata.uid
     await reached(kubelet, uid, {"phase": "Running"})
     path = f"{kubelet.config.state_dir}/pods/{uid}/volumes/kubernetes.io~empty-dir/v/done"
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not os.path.exists(path):
             await anyio.sleep(0.02)
     await Housekeeping(kubelet, kubelet._workers, kubelet._pleg, kubelet._parts).check_storage()

@@ -149,7 +149,7 @@ async def test_events_are_counted(kubelet: Kubelet) -> None:
     """The same event again is one event with a count and two times; its message does not name instances."""
     [pod] = load("terminationGracePeriodSeconds: 0\ncontainers: [{c: c, command: ['false']}]").pods
     uid = (await kubelet.add_pod(pod)).metadata.uid
-    with anyio.fail_after(30), kubelet.watch_events() as events:
+    with anyio.fail_after(60), kubelet.watch_events() as events:
         async for event in events:
             if event.reason == "Started" and event.count == 3:
                 break
@@ -193,7 +193,7 @@ async def test_old_logs_are_rotated_away(kubelet: Kubelet) -> None:
         house = Housekeeping(other, other._workers, other._pleg, other._parts)
         logs = f"{config.log_dir}/default_web_{uid}/c"
         rotations: set[str] = set()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             while len(rotations) < 5:
                 await house.rotate_logs()
                 rotations.update(name for name in os.listdir(logs) if name != "0.log")

@@ -154,7 +154,7 @@ containers: [{c: c, stdin: true, tty: true, securityContext: {runAsUser: 7}, com
 """).pods  # fmt: skip
     uid = (await kubelet.add_pod(pod)).metadata.uid
     pod = await reached(kubelet, uid, {"phase": "Running"})
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while "/dev/pts/0" not in await log_of(kubelet, pod, "c"):
             await anyio.sleep(0.02)
     for tty in (False, True):

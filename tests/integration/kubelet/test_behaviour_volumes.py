@@ -252,7 +252,7 @@ containers:
 
 async def there(path: str) -> None:
     """Waits for a file."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while not await anyio.Path(path).exists():
             await anyio.sleep(0.01)
 
@@ -271,7 +271,7 @@ containers:
 - {c: c, volumeMounts: [{name: v, mountPath: /v}], command: [cat, /v/k]}
 """)).pods  # fmt: skip
     uid = (await kubelet.add_pod(pod)).metadata.uid
-    with anyio.fail_after(20), kubelet.watch_events() as events:
+    with anyio.fail_after(60), kubelet.watch_events() as events:
         async for event in events:
             if event.reason == "FailedMount":
                 break
@@ -474,7 +474,7 @@ containers: [{c: c, command: [sleep, "1000"]}]
     container = structs.replace(pod.spec.containers[0], image="podlite.local/host")
     changed = structs.replace(pod, spec=structs.replace(pod.spec, containers=[container]))
     await kubelet.update_pod(changed)
-    with anyio.fail_after(20), kubelet.watch_events() as events:
+    with anyio.fail_after(60), kubelet.watch_events() as events:
         async for event in events:
             if event.reason == "Killing":
                 break

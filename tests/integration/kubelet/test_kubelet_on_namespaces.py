@@ -71,7 +71,7 @@ async def start(kubelet: Kubelet, pod: Pod) -> str:
 
 async def until(kubelet: Kubelet, uid: str, wanted: Callable[[Pod], Any]) -> Pod:
     """Waits for a pod to look as it should."""
-    with anyio.fail_after(20), kubelet.watch(initial=True) as changes:
+    with anyio.fail_after(60), kubelet.watch(initial=True) as changes:
         async for change in changes:
             if change.pod.metadata.uid == uid and wanted(change.pod):
                 return change.pod
@@ -89,7 +89,7 @@ def runs(pod: Pod) -> bool:
 
 
 async def over(kubelet: Kubelet, uid: str) -> Pod:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         return await kubelet.wait_terminated(uid)
 
 
@@ -103,7 +103,7 @@ async def said(kubelet: Kubelet, uid: str, text: str, name: str = "c1") -> Pod:
     """Waits until a container has said something in its log."""
     pod = await until(kubelet, uid, lambda pod: status(pod, name).container_id)
     found = b""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with aclosing(kubelet.streams.logs(pod, name, LogOptions(follow=True))) as outputs:
             async for each in outputs:
                 found += each.data
@@ -289,7 +289,7 @@ async def test_following_a_log(kubelet: Kubelet) -> None:
     script = "for n in 1 2 3; do echo $n; sleep 0.05; done; printf unended"
     uid = await start(kubelet, pod_of(NEVER, script=script))
     pod = await until(kubelet, uid, lambda pod: status(pod).state.running)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         assert await log(kubelet, pod, follow=True) == "1\n2\n3\nunended"
 
 
@@ -298,7 +298,7 @@ async def test_binary_output_survives(kubelet: Kubelet) -> None:
     uid = await start(kubelet, pod_of(NEVER, script=script))
     pod = await until(kubelet, uid, runs)
     found = b""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async for each in kubelet.streams.logs(pod, "c1", LogOptions(follow=True, limit_bytes=100_000)):
             found += each.data
     assert found == SharedFile(kubelet, uid, "bytes").read()
@@ -314,7 +314,7 @@ async def test_a_log_is_rotated_under_a_reader(kubelet: Kubelet) -> None:
     manager = ContainerLogManager(kubelet.runtime, kubelet.clock, kubelet.config)
     [running] = kubelet.runtime_status(uid).running_containers()
     found = b""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async for each in kubelet.streams.logs(pod, "c1", LogOptions(follow=True)):
             found += each.data
             if found.count(b"\n") > 100 and manager is not None:

@@ -54,7 +54,7 @@ def pod_of(image: str, pull: str, *secrets: str) -> Pod:
 
 
 async def until(kubelet: Kubelet, uid: str, wanted: Callable[[Pod], bool]) -> Pod:
-    with anyio.fail_after(30), kubelet.watch(initial=True) as changes:
+    with anyio.fail_after(60), kubelet.watch(initial=True) as changes:
         async for change in changes:
             if change.pod.metadata.uid == uid and wanted(change.pod):
                 return change.pod
@@ -63,7 +63,7 @@ async def until(kubelet: Kubelet, uid: str, wanted: Callable[[Pod], bool]) -> Po
 
 async def over(kubelet: Kubelet, pod: Pod, *objects: Any) -> Pod:
     uid = (await kubelet.add_pod(pod, objects)).metadata.uid
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         done = await kubelet.wait_terminated(uid)
     assert done.status.phase == "Succeeded", done.status
     await kubelet.delete_pod(uid, 0)

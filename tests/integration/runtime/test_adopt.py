@@ -56,13 +56,13 @@ async def successor(layout: Layout) -> AsyncIterator[Runtime]:
 
 async def dead(pid: int) -> None:
     """Waits until a process that is nobody's child here has ended."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while state(pid) not in ("", "Z"):
             await anyio.sleep(0.01)
 
 
 async def ended(runtime: Runtime, container: str) -> Any:
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await runtime.store.containers[container].exited.wait()
     return await runtime.container_status(container)
 
@@ -94,7 +94,7 @@ async def test_an_exit_in_between_is_known(layout: Layout) -> None:
     with victim(layout, script) as (process, (sandbox, container, _, _, pid)):
         process.kill()
         process.wait()
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while state(pid) not in ("", "Z"):
             os.kill(pid, signal.SIGTERM)  # until it has its trap, it is ignored
             await anyio.sleep(0.01)

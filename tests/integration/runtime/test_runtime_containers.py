@@ -176,7 +176,7 @@ async def test_stop_signals_waits_and_kills(runtime: Runtime) -> None:
 
 async def _said(runtime: Runtime, container: str, text: str) -> None:
     path = runtime.store.containers[container].log_path
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while text not in read_log(path)["stdout"].decode():
             await anyio.sleep(0.01)
 
@@ -235,7 +235,7 @@ async def test_exec_in_a_terminal(runtime: Runtime) -> None:
         await stream.resize(123, 45)
         await stream.stdin.send(b"tty; stty size; exit 5\n")
         output = b""
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             async for chunk in stream.stdout:
                 output += chunk
             assert await stream.wait() == 5
@@ -251,7 +251,7 @@ async def test_attach_gets_output_and_gives_input(runtime: Runtime) -> None:
         assert stream.stdin is not None
         assert stream.stdout is not None
         await stream.stdin.send(b"ping\n")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             assert await stream.stdout.receive() == b"ping\n"
             # stdin_once: the end of the first client's input is the end of the container's.
             await stream.stdin.aclose()
@@ -277,7 +277,7 @@ async def test_events_tell_a_containers_life(runtime: Runtime) -> None:
         id = await runtime.run_pod_sandbox(sandbox_config(runtime))
         result = await run(runtime, id, container_config(["/bin/true"]))
         await runtime.remove_container(result.id)
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async for event in events:
                 if event.container_id == result.id:
                     seen.append(event.container_event_type)
@@ -298,7 +298,7 @@ async def test_a_killed_shim_ends_its_containers(runtime: Runtime) -> None:
     shim = runtime.store.sandboxes[id].shim
     assert shim is not None
     os.kill(shim.pid, signal.SIGKILL)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         await stored.exited.wait()
         while not has_ended(stored.pid):
             await anyio.sleep(0.01)
@@ -312,7 +312,7 @@ async def test_a_killed_spawner_is_replaced(runtime: Runtime) -> None:
     first = runtime.spawner.pid
     id = await runtime.run_pod_sandbox(sandbox_config(runtime, "one"))
     os.kill(first, signal.SIGKILL)
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         while runtime.spawner.alive:
             await anyio.sleep(0.01)
     # The pod does not notice, and the next one gets a new spawner.
@@ -336,7 +336,7 @@ async def test_a_process_that_cannot_be_killed(runtime: Runtime, monkeypatch: py
     try:
         Path(f"{frozen}/cgroup.procs").write_text(str(stored.pid))
         Path(f"{frozen}/freezer.state").write_text("FROZEN")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while Path(f"{frozen}/freezer.state").read_text() != "FROZEN\n":
                 await anyio.sleep(0.01)
         with pytest.raises(CRIError, match="does not end though it was killed"):
@@ -348,7 +348,7 @@ async def test_a_process_that_cannot_be_killed(runtime: Runtime, monkeypatch: py
         assert os.path.exists(f"{runtime.store.sandboxes[id].directory}/record")
     finally:
         Path(f"{frozen}/freezer.state").write_text("THAWED")
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await stored.exited.wait()
         os.rmdir(frozen)
     await runtime.remove_pod_sandbox(id)
@@ -405,6 +405,6 @@ async def test_cancelled_half_way_nothing_is_left(runtime: Runtime) -> None:
     assert os.listdir(runtime.layout.pods_dir) == []
     assert os.listdir(runtime.layout.netns_dir) == []
     assert os.listdir(runtime.layout.containers_dir) == []
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while fd_count() > before or list(processes_titled("podlite: shim default/pod")):
             await anyio.sleep(0.01)

@@ -88,7 +88,7 @@ async def test_a_removed_pod_is_not_written_again(tmp_path: Path, monkeypatch: p
         await anyio.to_thread.run_sync(files.write_now, UID)
         monkeypatch.setattr(PodJson, "_write", slow)
         files.put(version(2))
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             tasks.start_soon(files.flush)
             await anyio.to_thread.run_sync(reached.wait, 10)
             await anyio.to_thread.run_sync(files.remove, UID)
