@@ -209,8 +209,8 @@ class ImageService(Protocol):
 
     async def list_images(self, filter: ImageSpec | None = None) -> list[Image]: ...
 
-    async def image_status(self, image: ImageSpec) -> Image | None:
-        """The image that a name, digest or id stands for, or None."""
+    async def image_status(self, image: ImageSpec, *, verbose: bool = False) -> Image | None:
+        """The image that a name, digest or id stands for, or None. `verbose` adds its `info`, JSON by key."""
         ...
 
     async def pull_image(

@@ -426,6 +426,7 @@ class Image(Message):
     username: str = ""
     spec: ImageSpec | None = None
     pinned: bool = False
+    info: dict[str, str] = {}
 
 
 class AuthConfig(Message):

@@ -314,9 +314,14 @@ class RemoteImages:
         answer = await self._runtime.call("ListImages", request)
         return [from_wire(cri.Image, each) for each in answer.images]
 
-    async def image_status(self, image: cri.ImageSpec) -> cri.Image | None:
-        answer = await self._runtime.call("ImageStatus", wire.ImageStatusRequest(image=to_dict(image)))
-        return from_wire(cri.Image, answer.image) if answer.HasField("image") else None
+    async def image_status(self, image: cri.ImageSpec, *, verbose: bool = False) -> cri.Image | None:
+        request = wire.ImageStatusRequest(image=to_dict(image), verbose=verbose)
+        answer = await self._runtime.call("ImageStatus", request)
+        if not answer.HasField("image"):
+            return None
+        found = from_wire(cri.Image, answer.image)
+        found.info = dict(answer.info)
+        return found
 
     async def pull_image(
         self,

@@ -31,8 +31,10 @@ class ImageCalls:
             yield wire.StreamImagesResponse(images=[to_dict(each) for each in found[start : start + PAGE]])
 
     async def image_status(self, request: Any) -> Any:
-        found = await self._images.image_status(_spec(request))
-        return wire.ImageStatusResponse(image=to_dict(found) if found is not None else None)
+        found = await self._images.image_status(_spec(request), verbose=request.verbose)
+        if found is None:
+            return wire.ImageStatusResponse()
+        return wire.ImageStatusResponse(image=to_dict(found), info=found.info)
 
     async def pull_image(self, request: Any) -> Any:
         auth = from_wire(cri.AuthConfig, request.auth) if request.HasField("auth") else None

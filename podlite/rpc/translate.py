@@ -46,7 +46,7 @@ _PATHS: dict[tuple[str, str], tuple[str, ...]] = {
 }
 
 # What the wire carries beside the status, not in it.
-_ABSENT = {("ContainerStatus", "info"), ("PodSandboxStatus", "info")}
+_ABSENT = {("ContainerStatus", "info"), ("Image", "info"), ("PodSandboxStatus", "info")}
 
 Convert = Callable[[Any], Any]
 

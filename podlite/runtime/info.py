@@ -1,7 +1,7 @@
 """The verbose answers: what podlite knows of a sandbox, a container or itself beyond CRI's fields, as JSON.
 
-The keys `pid`, `sandboxID` and `runtimeSpec.linux.namespaces` are where containerd has them, because scripts look
-there (`crictl inspectp | jq .info.pid`).
+The keys `pid`, `sandboxID`, `imageSpec` and `runtimeSpec.linux.namespaces` are where containerd has them, because
+scripts look there (`crictl inspectp | jq .info.pid`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from podlite.runtime.image.config import oci_configuration
 from podlite.version import __version__
 
 if TYPE_CHECKING:
+    from podlite.runtime.image.record import ImageRecord
     from podlite.runtime.service import Runtime
     from podlite.runtime.store import Container, Sandbox
 
@@ -42,6 +44,12 @@ def container_info(container: Container) -> dict[str, str]:
             "config": container.config,
         }
     )
+
+
+def image_info(record: ImageRecord, configuration: bytes | None) -> dict[str, str]:
+    """ImageStatusResponse.info: `imageSpec` is the image's configuration as it came, or what is known of it."""
+    whole = configuration if configuration is not None else oci_configuration(record.config)
+    return _info({"imageSpec": msgspec.Raw(whole), "layers": record.layers})
 
 
 def runtime_info(runtime: Runtime) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import anyio
@@ -27,6 +28,10 @@ async def test_the_life_of_an_image(client: Client, runtime: Runtime, tmp_path: 
     assert (image.uid.value, image.username) == (1234, "")
     assert image.size > 0
     assert (await client.ImageStatus(image={"image": image.id})).image == image
+    # Where containerd has it, for who asks `crictl inspecti` for an image's command or user.
+    verbose = await client.ImageStatus(image={"image": image.id}, verbose=True)
+    assert verbose.image == image
+    assert json.loads(verbose.info["info"])["imageSpec"]["config"] == {"User": "1234:5"}
     assert image in (await client.ListImages()).images
     (only,) = (await client.ListImages(filter={"image": {"image": "wire.example/demo:1"}})).images
     assert only == image
@@ -49,6 +54,8 @@ async def test_the_embedded_image_is_there_and_stays(client: Client) -> None:
     image = (await client.ImageStatus(image={"image": HOST_IMAGE})).image
     assert image.id == reference
     assert image.pinned
+    verbose = await client.ImageStatus(image={"image": HOST_IMAGE}, verbose=True)
+    assert json.loads(verbose.info["info"])["imageSpec"]["os"] == "linux"
 
 
 async def test_where_images_are(client: Client, runtime: Runtime) -> None:

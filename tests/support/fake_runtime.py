@@ -452,7 +452,7 @@ class FakeImages:
     async def list_images(self, filter: ImageSpec | None = None) -> list[Image]:
         return list(self.images.values())
 
-    async def image_status(self, image: ImageSpec) -> Image | None:
+    async def image_status(self, image: ImageSpec, *, verbose: bool = False) -> Image | None:
         if self.inspect_error is not None:
             raise self.inspect_error
         for name, each in self.images.items():

@@ -33,7 +33,7 @@ class ImageConfig(msgspec.Struct, omit_defaults=True):
     created: str = ""
 
 
-class _Execution(msgspec.Struct, rename="pascal"):
+class _Execution(msgspec.Struct, rename="pascal", omit_defaults=True):
     entrypoint: list[str] | None = None
     cmd: list[str] | None = None
     env: list[str] | None = None
@@ -50,7 +50,7 @@ class _RootFS(msgspec.Struct):
     diff_ids: list[str] | None = None
 
 
-class _Document(msgspec.Struct):
+class _Document(msgspec.Struct, omit_defaults=True):
     config: _Execution | None = None
     rootfs: _RootFS | None = None
     architecture: str | None = None
@@ -98,6 +98,29 @@ def parse_image_config(raw: bytes, what: str = "the image's configuration") -> t
         created=document.created or "",
     )
     return config, diff_ids
+
+
+def oci_configuration(config: ImageConfig) -> bytes:
+    """The configuration in its own JSON, without what says nothing about running. Pure."""
+    execution = _Execution(
+        entrypoint=config.entrypoint or None,
+        cmd=config.cmd or None,
+        env=config.env or None,
+        working_dir=config.working_dir or None,
+        user=config.user or None,
+        stop_signal=config.stop_signal or None,
+        volumes={each: {} for each in config.volumes} or None,
+        labels=config.labels or None,
+        exposed_ports={each: {} for each in config.exposed_ports} or None,
+    )
+    document = _Document(
+        config=execution,
+        architecture=config.architecture or None,
+        os=config.os or None,
+        variant=config.variant or None,
+        created=config.created or None,
+    )
+    return msgspec.json.encode(document)
 
 
 def image_user(user: str) -> tuple[int | None, str]:

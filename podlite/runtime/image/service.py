@@ -39,8 +39,8 @@ class StoreImageService:
             return [] if image is None else [image]
         return await blocking.run(self._list)
 
-    async def image_status(self, image: ImageSpec) -> Image | None:
-        return await blocking.run(self._status, image.image)
+    async def image_status(self, image: ImageSpec, *, verbose: bool = False) -> Image | None:
+        return await blocking.run(self._status, image.image, verbose)
 
     async def pull_image(
         self,
@@ -75,9 +75,16 @@ class StoreImageService:
         self.store.lookup(EMBEDDED_NAME)
         return [cri_image(image.record, image.names) for image in self.store.images()]
 
-    def _status(self, reference: str) -> Image | None:
+    def _status(self, reference: str, verbose: bool) -> Image | None:
         record = self.store.lookup(reference)
-        return None if record is None else cri_image(record, self.store.names_of(record))
+        if record is None:
+            return None
+        image = cri_image(record, self.store.names_of(record))
+        if verbose:
+            from podlite.runtime.info import image_info
+
+            image.info = image_info(record, self.store.read_blob(record.id))
+        return image
 
     async def _pull(self, name: str, auth: AuthConfig | None) -> str:
         from podlite.runtime.image.registry.failure import REGISTRY_UNAVAILABLE
