@@ -32,10 +32,13 @@ LATE: dict[str, tuple[str, ...]] = {
     "gettext": (),
     "inspect": ("isasyncgen", "isawaitable", "iscoroutine", "iscoroutinefunction", "isgenerator", "unwrap"),
     "linecache": (),
+    "locale": (),
+    "logging": ("getLogger",),
     "msgspec._json_schema": ("schema", "schema_components"),
     "msgspec.inspect": (),
     "platform": (),
     "ssl": (),
+    "textwrap": ("dedent", "indent"),
     "traceback": ("extract_stack",),
     "typing_extensions": (),
 }
@@ -72,10 +75,9 @@ def _inspect(late: ModuleType) -> dict[str, Any]:
     executed_iscoroutinefunction, executed_unwrap = late.iscoroutinefunction, late.unwrap
 
     def getsource(module: ModuleType) -> str:
-        source: str | None = module.__loader__.get_source(module.__name__)  # type: ignore[union-attr]
-        if source is None:
-            raise OSError("could not get source code")
-        return source
+        # Not by its loader, which would ask tokenize for the encoding.
+        with open(module.__file__ or "", encoding="utf-8") as file:
+            return file.read()
 
     def getcoroutinestate(coroutine: CoroutineType[Any, Any, Any]) -> str:
         if coroutine.cr_running:
@@ -100,6 +102,34 @@ def _inspect(late: ModuleType) -> dict[str, Any]:
     states = ("CORO_CREATED", "CORO_RUNNING", "CORO_SUSPENDED", "CORO_CLOSED")
     functions = (getsource, getcoroutinestate, iscoroutinefunction, isfunction, unwrap)
     return {**{each.__name__: each for each in functions}, **{each: each for each in states}}
+
+
+def _logging(late: ModuleType) -> dict[str, Any]:
+    """The loggers that asyncio and concurrent.futures make when they are imported."""
+    executed_get_logger = late.getLogger
+
+    def get_logger(name: str | None = None) -> Any:
+        return _Logger(name) if name in ("asyncio", "concurrent.futures") else executed_get_logger(name)
+
+    return {"DEBUG": 10, "getLogger": get_logger}
+
+
+class _Logger:
+    """Nothing but its name, until something is logged or asked for: then the logger of that name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def debug(self, *arguments: Any, **named: Any) -> None:
+        # As long as nobody has used the module, nobody has asked for such things.
+        if executed("logging"):
+            self.__getattr__("debug")(*arguments, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        import logging
+
+        logging.raiseExceptions  # noqa: B018 - executes it
+        return getattr(logging.getLogger(self._name), name)
 
 
 def _platform(late: ModuleType) -> dict[str, Any]:
@@ -135,6 +165,7 @@ _WITHOUT: dict[str, Callable[[ModuleType], dict[str, Any]]] = {
     "dataclasses": _dataclasses,
     "gettext": _gettext,
     "inspect": _inspect,
+    "logging": _logging,
     "platform": _platform,
     "typing_extensions": _typing_extensions,
 }

@@ -146,6 +146,36 @@ for name in ("If", "ImportFrom", "Name", "PyCF_ONLY_AST"):
     )
 
 
+def test_what_is_logged_by_others_goes_where_it_went() -> None:
+    program = """
+import concurrent.futures._base as futures, io, logging
+assert not late_imports.executed("logging")
+asyncio.log.logger.debug("nobody has asked for it")
+assert not late_imports.executed("logging") and asyncio.log.logger.name == "asyncio"
+heard = io.StringIO()
+logging.basicConfig(stream=heard, level=logging.INFO, format="%(name)s %(levelname)s %(message)s")
+asyncio.log.logger.debug("nobody has asked for it")
+asyncio.log.logger.warning("heard %d", 1)
+logging.getLogger("asyncio").setLevel(logging.DEBUG)
+asyncio.log.logger.debug("heard, too")
+futures.LOGGER.critical("cannot be helped")
+print(heard.getvalue().splitlines())
+"""
+    assert run(program) == (
+        "['asyncio WARNING heard 1', 'asyncio DEBUG heard, too', 'concurrent.futures CRITICAL cannot be helped']\n"
+    )
+
+
+def test_a_logger_of_somebody_elses_is_real_at_once() -> None:
+    program = """
+import logging
+ours = logging.getLogger("ours")
+ours.addHandler(logging.NullHandler())
+print(type(ours).__name__, type(logging.getLogger()).__name__, [type(each).__name__ for each in ours.handlers])
+"""
+    assert run(program) == "Logger RootLogger ['NullHandler']\n"
+
+
 def test_a_dataclass_of_anyios_is_one_when_it_is_used() -> None:
     program = """
 from anyio import EventStatistics, LockStatistics, SemaphoreStatistics

@@ -1,6 +1,7 @@
 """Once in a process: does somebody else's firewall stop pods? Said in the log, with the rule that would help.
 
-Beside everything else: nft(8) takes tens of milliseconds to list the rules, and a pod must not wait for that.
+Beside everything else, and when the first pods have been made: nft(8) takes tens of milliseconds to list the rules, and
+what reads them ten of a processor that a pod in the making needs. Whoever ends sooner has met no firewall.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _GET_CHAINS = 10 << 8 | 4  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN
 _CHAIN_HOOK, _HOOK_NUMBER = 4, 1  # NFTA_CHAIN_HOOK, NFTA_HOOK_HOOKNUM
 _FORWARD = struct.pack(">I", 2)  # NF_INET_FORWARD
 _FAMILIES = (1, 2, 10)  # NFPROTO_INET, _IPV4, _IPV6
+# What stops packets is noticed after seconds; by this time a first pod is up.
+_LATER_SECONDS = 0.25
 
 
 class ForeignWarning:
@@ -33,7 +36,7 @@ class ForeignWarning:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._done = False
+        self._done = threading.Event()
 
     def begin(self, nftables: SocketPool, cidrs: Sequence[str]) -> None:
         """Looks, in a thread of its own, if there is anybody on the forward path at all, which is found at once."""
@@ -49,9 +52,11 @@ class ForeignWarning:
     def close(self) -> None:
         """From here on nothing is said any more: a thread must not be writing when the interpreter ends. Idempotent."""
         with self._lock:
-            self._done = True
+            self._done.set()
 
     def _look(self, cidrs: Sequence[str]) -> None:
+        if self._done.wait(_LATER_SECONDS):
+            return
         from podlite.runtime.network.foreign_rules import find_drops, read_ruleset
 
         try:
@@ -59,7 +64,7 @@ class ForeignWarning:
         except (OSError, CRIError):
             return  # no nft(8) here, so nobody has made rules by it; `podlite check --network` says so
         with self._lock:
-            for text in said if not self._done else ():
+            for text in said if not self._done.is_set() else ():
                 log.warning(text, hint="--firewall=integrate adds such a rule while there are pods")
 
 
