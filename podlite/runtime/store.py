@@ -61,7 +61,7 @@ CRI_STATES = {
 
 class Sandbox:
     """One pod sandbox. `directory` is its place in the run directory; `network` the record that its network
-    teardown needs, None for the host's network."""
+    teardown needs, None for the host's network. `spare` is one of the warm pool, not yet a pod's."""
 
     def __init__(self, id: str, config: PodSandboxConfig, created_at: int, directory: str) -> None:
         self.id = id
@@ -69,6 +69,7 @@ class Sandbox:
         self.created_at = created_at
         self.directory = directory
         self.runtime_handler = ""
+        self.spare = False
         self.ready = False
         self.ips: list[str] = []
         self.netns_path = ""

@@ -19,9 +19,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import anyio
-from anyio import to_thread
 
-from podlite import log
+from podlite import blocking, log
 from podlite.cri.errors import CRIError
 from podlite.cri.types import (
     LinuxPodSandboxConfig,
@@ -34,7 +33,7 @@ from podlite.cri.types import (
 from podlite.errors import PodliteError, explain
 from podlite.runtime.journal import Journal
 from podlite.runtime.names import new_uid
-from podlite.runtime.sandbox.files import write_files
+from podlite.runtime.sandbox.files import finish_spare_files
 from podlite.runtime.store import Sandbox
 from podlite.steps import step
 
@@ -115,7 +114,7 @@ class WarmPool:
         spare.config, spare.runtime_handler, spare.created_at = config, runtime_handler, time.time_ns()
         try:
             with step("sandbox.claim", **spare.ids):
-                await to_thread.run_sync(_become, self._runtime, spare)
+                await blocking.run(_become, self._runtime, spare)
                 assert spare.shim is not None
                 await spare.shim.assign(spare.ids, _identity(self._runtime, spare), stay=self._runtime.adoptable)
         except BaseException as error:
@@ -169,7 +168,7 @@ class WarmPool:
         from podlite.runtime.sandbox.run import make_sandbox
 
         with step("sandbox.spare"):
-            return await make_sandbox(self._runtime, spare_config(), "", stay=False)
+            return await make_sandbox(self._runtime, spare_config(), "", spare=True)
 
     async def _discard(self, spare: Sandbox) -> None:
         from podlite.runtime.sandbox.remove import remove_sandbox
@@ -228,7 +227,8 @@ def _become(runtime: Runtime, sandbox: Sandbox) -> None:
         finally:
             journal.close()
         sandbox.directory = _rename(sandbox.directory, runtime.layout.pods_dir, sandbox.config)
-        write_files(sandbox, directory_fd)
+        finish_spare_files(sandbox, directory_fd)
+        sandbox.spare = False
     finally:
         os.close(directory_fd)
 

@@ -20,7 +20,7 @@ from podlite.runtime.locks import FileLock
 from podlite.runtime.names import new_id
 from podlite.runtime.network.interface import PodNetwork, PodNetworkRequest, PodNetworkStatus
 from podlite.runtime.network.none import HostNetwork
-from podlite.runtime.sandbox.files import write_files
+from podlite.runtime.sandbox.files import write_files, write_spare_files
 from podlite.runtime.sandbox.remove import remove_directory
 from podlite.runtime.sandbox.user_namespace import host_root, id_maps
 from podlite.runtime.spawner import ForkRequest
@@ -50,20 +50,25 @@ async def run_pod_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_ha
         )
     sandbox = await runtime.pool.claim(config, runtime_handler) if runtime.pool is not None else None
     if sandbox is None:
-        sandbox = await make_sandbox(runtime, config, runtime_handler, stay=runtime.adoptable)
+        sandbox = await make_sandbox(runtime, config, runtime_handler)
     sandbox.ready = True
     runtime.store.sandboxes[sandbox.id] = sandbox
     runtime.events.sandbox_ready(sandbox)
     return sandbox.id
 
 
-async def make_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_handler: str, *, stay: bool) -> Sandbox:
-    """A whole sandbox, not yet ready and not in the store but for its name. With `stay` its shim serves on without us.
+async def make_sandbox(
+    runtime: Runtime, config: PodSandboxConfig, runtime_handler: str, *, spare: bool = False
+) -> Sandbox:
+    """A whole sandbox, not yet ready and not in the store but for its name.
 
+    Where pods are adoptable its shim serves on without us, but not that of a `spare` one, which is nobody's yet.
     Failed or cancelled, nothing is left. Raises CRIError, OSError.
     """
     sandbox = _new_sandbox(runtime, config)
     sandbox.runtime_handler = runtime_handler
+    sandbox.spare = spare
+    stay = runtime.adoptable and not spare
     network = runtime.network_for(sandbox)
     if network.name == HostNetwork.name:
         sandbox.netns_path = ""
@@ -233,7 +238,10 @@ def _on_thread(
         # The spawner forks while this thread makes the namespace.
         fork.send(directory_fd)
         with step("sandbox.files", **sandbox.ids):
-            write_files(sandbox, directory_fd)
+            if sandbox.spare:
+                write_spare_files(directory_fd)
+            else:
+                write_files(sandbox, directory_fd)
         status = _make_network(sandbox, network, request, holder, own_netns)
         with step("sandbox.confirm", **sandbox.ids):
             journal.append(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import anyio
 import pytest
 
 from podlite import steps
-from podlite.cri.types import NamespaceMode, NamespaceOption, PodSandboxConfig, PortMapping
+from podlite.cri.types import DNSConfig, NamespaceMode, NamespaceOption, PodSandboxConfig, PortMapping
 from podlite.runtime.journal import FILE as RECORD
 from podlite.runtime.journal import load
 from podlite.runtime.layout import Layout
 from podlite.runtime.network.none import NoneNetwork
+from podlite.runtime.sandbox import files
 from podlite.runtime.sandbox.pool import WarmPool
 from podlite.runtime.service import Runtime
 from podlite.runtime.store import Sandbox
@@ -89,6 +91,31 @@ async def test_what_is_claimed_is_the_pods(runtime: Runtime, layout: Layout) -> 
     await runtime.remove_pod_sandbox(id)
     assert not os.path.exists(sandbox.directory)
     assert not os.path.exists(sandbox.netns_path)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+async def test_its_files_are_the_pods(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, changed: bool
+) -> None:
+    """As a sandbox made new has them, and as the host's are when the pod comes, not when the spare was made."""
+    hosts = tmp_path / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n192.0.2.1 a-long-name-that-goes-away\n")
+    monkeypatch.setattr(files, "_HOSTS", str(hosts))
+    async with Runtime(layout, network=NoneNetwork(), warm_pool=SIZE) as runtime:
+        pool = await filled(runtime)
+        if changed:
+            hosts.write_text("127.0.0.1 localhost\n")
+        config = sandbox_config(runtime, "claimed")
+        config.dns_config = DNSConfig(servers=["192.0.2.53"], searches=["example.org"], options=["ndots:5"])
+        directory = runtime.store.sandbox(await runtime.run_pod_sandbox(config)).directory
+        assert pool.hits == 1
+        found = {name: Path(directory, name).read_text() for name in ("resolv.conf", "hostname", "hosts")}
+    # resolv.conf(5), hostname(5)
+    assert found == {
+        "resolv.conf": "search example.org\nnameserver 192.0.2.53\noptions ndots:5\n",
+        "hostname": f"{config.hostname}\n",
+        "hosts": hosts.read_text(),
+    }
 
 
 async def test_it_is_filled_again(runtime: Runtime) -> None:
