@@ -242,6 +242,11 @@ def inject_from_environment(environment: Mapping[str, str]) -> None:
             inject(name.strip(), fault.strip())
 
 
+def log_descriptor() -> int:
+    """The descriptor of the faults' log, -1 where no faults are logged: whoever closes all others leaves it open."""
+    return _log_fd
+
+
 def _read_term(text: str) -> _Term:
     import errno
 

@@ -81,16 +81,12 @@ class Client:
         NoAgentError, AnswerError.
         """
         response = self._send(self._connection, method, path, body, content_type, query)
-        try:
-            data = response.read()
-        except (OSError, HTTPException) as error:
-            raise self._broken(error) from error
-        return _decoded(response, data)
+        return _decoded(response, self._read(response))
 
     def read(self, path: str, **query: Any) -> bytes:
         """The answer to a GET, as it is. Raises as `request`."""
         response = self._send(self._connection, "GET", path, None, "", query)
-        data = response.read()
+        data = self._read(response)
         if response.status >= 300:
             _decoded(response, data)
         return data
@@ -134,6 +130,14 @@ class Client:
             ) from error
         except (OSError, HTTPException) as error:
             connection.close()
+            raise self._broken(error) from error
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        try:
+            return response.read()
+        except (OSError, HTTPException) as error:
+            response.close()
+            self._connection.close()
             raise self._broken(error) from error
 
     def _broken(self, error: Exception) -> NoAgentError:

@@ -56,6 +56,7 @@ JOB = "job"
 LEFT = "left"
 POOL = 2
 PHASE_SECONDS = 6.0
+LONGEST_SECONDS = 30.0
 
 
 def full_manifest() -> dict[str, Any]:
@@ -165,15 +166,22 @@ class FaultCase:
         return self.machine.process is not None and self.machine.process.poll() is None
 
     def _while_alive(self, look: Any) -> None:
-        """Waits for what should happen, which a fault may prevent for good."""
-        deadline = time.monotonic() + PHASE_SECONDS
-        while self._alive() and time.monotonic() < deadline:
+        """Waits for what should happen, which a fault that has acted may prevent for good."""
+        began = deadline = time.monotonic()
+        while self._alive():
+            if not self._has_acted():
+                deadline = time.monotonic() + PHASE_SECONDS
+            if time.monotonic() > min(deadline, began + LONGEST_SECONDS):
+                return
             try:
                 if look():
                     return
             except NoAgentError:
                 pass
             time.sleep(0.02)
+
+    def _has_acted(self) -> bool:
+        return self.machine.fault_log.exists() and bool(self.machine.fault_log.read_text())
 
     def _answers(self) -> bool:
         return bool(self.machine.client.request("GET", "/healthz"))

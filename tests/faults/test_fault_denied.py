@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from podlite.agent.client import NoAgentError
 from tests.faults.conftest import Account
 from tests.faults.fault_case import FaultCase
 from tests.support.agents import Machine
@@ -38,6 +39,15 @@ class DeniedCase(FaultCase):
     def _start(self) -> None:
         wrapper = (sys.executable, "-m", "tests.support.deny", self.call, self.error)
         self.machine.start(wait=False, wrapper=wrapper)
+
+    def _has_acted(self) -> bool:
+        # What is denied is denied from the beginning; either everything happens, or it is said why not.
+        if self.machine.log.exists() and self.machine.log.read_text():
+            return True
+        try:
+            return bool(self._what_was_said())
+        except NoAgentError:
+            return False
 
     def _exec(self) -> None:
         super()._exec()

@@ -22,11 +22,12 @@ IMAGE = "podlite.local/host:1"
 SECONDS = 60.0
 
 
-def until(look: Callable[[], T | None], what: str = "") -> T:
-    """Waits until `look` returns something."""
+def until(look: Callable[[], T | None], what: str = "", found_out: Callable[[], object] = lambda: "") -> T:
+    """Waits until `look` returns something. What is `found_out` where it does not is told."""
     deadline = time.monotonic() + SECONDS
     while not (found := look()):
-        assert time.monotonic() < deadline, f"in vain: {what or look}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"in vain: {what or look} {found_out()}".rstrip())
         time.sleep(0.01)
     return found
 
@@ -162,7 +163,7 @@ class Machine:
             pod = self.pod(name)
             return pod if pod is not None and wanted(pod) else None
 
-        return until(look, f"{name} is as wanted: {self.pod(name)}")
+        return until(look, f"{name} is as wanted:", lambda: self.pod(name))
 
     def running(self, name: str) -> dict[str, Any]:
         return self.wait(name, is_running)

@@ -28,21 +28,26 @@ class Channels:
 
     def __init__(self, socket_path: str, path: str, *, protocols: tuple[str, ...] = (V5,), **query: Any) -> None:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.output = {1: b"", 2: b""}
+        self.status: dict[str, Any] | None = None
+        try:
+            self._open(socket_path, f"{path}?{urlencode(query, doseq=True)}", protocols)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def _open(self, socket_path: str, target: str, protocols: tuple[str, ...]) -> None:
         self._sock.settimeout(30)
         self._sock.connect(socket_path)
         self._connection = WSConnection(ConnectionType.CLIENT)
-        target = f"{path}?{urlencode(query, doseq=True)}"
         self._send(Request(host="podlite", target=target, subprotocols=list(protocols)))
         self._events = self._receive()
         event = next(self._events)
         if isinstance(event, RejectConnection):
             body = b"".join(bytes(each.data) for each in self._events if isinstance(each, RejectData))
-            self._sock.close()
             raise Refused(event.status_code, body)
         assert isinstance(event, AcceptConnection)
         self.protocol = event.subprotocol
-        self.output = {1: b"", 2: b""}
-        self.status: dict[str, Any] | None = None
 
     def __enter__(self) -> Channels:
         return self

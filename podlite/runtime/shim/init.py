@@ -179,7 +179,7 @@ def become_root() -> None:
 def _finish(process: dict[str, Any], stdio: Stdio, channel: socket.socket, seccomp: bytes, ids: dict[str, str]) -> None:
     with steps.step("container.confine", **ids):
         _set_up_stdio(stdio, process["uid"], process["gid"], console=process["console"])
-        _close_all_but(channel.fileno())
+        _close_all_but(channel.fileno(), steps.log_descriptor())
         confine.confine(process, seccomp)
         if _is_orphan(channel):
             # The shim died before the kernel could be asked to kill this process with it.
@@ -189,11 +189,14 @@ def _finish(process: dict[str, Any], stdio: Stdio, channel: socket.socket, secco
         confine.execute(process["argv"], env)
 
 
-def _close_all_but(channel: int) -> None:
+def _close_all_but(*kept: int) -> None:
     """Closes what the shim had open, for real: close-on-exec is too late (see confine.execute)."""
-    if channel > 3:
-        close_range(3, channel - 1)
-    close_range(channel + 1, 0xFFFFFFFF)
+    first = 3
+    for fd in sorted(kept):
+        if fd > first:
+            close_range(first, fd - 1)
+        first = max(first, fd + 1)
+    close_range(first, 0xFFFFFFFF)
 
 
 def _is_orphan(channel: socket.socket) -> bool:
