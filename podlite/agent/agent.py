@@ -108,6 +108,7 @@ class Agent:
         began = time.monotonic()
         self._node.when_deletion_requested(self._deletion_requested)
         async with anyio.create_task_group() as self._tasks:
+            changes = self._kubelet.watch(initial=True)
             await self.controller.restore()
             for source in self._sources:
                 await source.read()
@@ -115,7 +116,7 @@ class Agent:
             async with serve_api(self._node, self.controller, self._options.socket_path):
                 for source in self._sources:
                     self._tasks.start_soon(source.run)
-                self._tasks.start_soon(self.controller.follow_changes)
+                self._tasks.start_soon(self.controller.follow_changes, changes)
                 self._tasks.start_soon(self.controller.adopt_waiting)
                 self._tasks.start_soon(self._notifier.feed_watchdog)
                 count = len(self._kubelet.pods())

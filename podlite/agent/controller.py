@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from podlite.api.base import Object
     from podlite.api.config import ConfigMap, Secret
     from podlite.api.pod import Pod
+    from podlite.kubelet.status_manager import PodChange
+    from podlite.kubelet.watch import Subscription
 
     Source = DirectorySource | UrlSource
 
@@ -224,15 +226,18 @@ class PodController:
 
     # --- what becomes of them ---------------------------------------------------------------
 
-    async def follow_changes(self) -> None:
-        """Writes down what counts of handed-over pods, and makes room for pods that wait for a name. For ever."""
-        with self._kubelet.watch(initial=True) as changes:
-            async for change in changes:
-                pod = change.pod
-                if not is_static(pod):
-                    await self._write_down(pod, gone=change.type == DELETED)
-                if change.type == DELETED:
-                    await self.reconcile()
+    async def follow_changes(self, changes: Subscription[PodChange]) -> None:
+        """Writes down what counts of handed-over pods, and makes room for pods that wait for a name. For ever.
+
+        `changes` are those since before `restore`: an adopted pod may end at any moment from then on, and its manifest
+        may ask for it anew.
+        """
+        async for change in changes:
+            pod = change.pod
+            if not is_static(pod):
+                await self._write_down(pod, gone=change.type == DELETED)
+            if change.type == DELETED:
+                await self.reconcile()
 
     async def _write_down(self, pod: Pod, *, gone: bool) -> None:
         """The phase, and whether anything has run: the restart policy asks for no more after a reboot."""

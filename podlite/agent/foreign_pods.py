@@ -46,10 +46,15 @@ async def open_shim(written: WrittenPod) -> AsyncIterator[ShimClient]:
     """The pod's shim, as its guest. Raises NoShimError."""
     sock = await anyio.to_thread.run_sync(connect, written)
     meta = written.pod.metadata
-    async with anyio.create_task_group() as tasks:
-        shim = ShimClient(sock, ids={"pod": f"{meta.namespace}/{meta.name}"})
-        shim.start_serving(tasks)
-        try:
-            yield shim
-        finally:
-            shim.close()
+    try:
+        async with anyio.create_task_group() as tasks:
+            shim = ShimClient(sock, ids={"pod": f"{meta.namespace}/{meta.name}"})
+            shim.start_serving(tasks)
+            try:
+                yield shim
+            finally:
+                shim.close()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None  # the caller's own error stays what it is
+        raise

@@ -163,7 +163,14 @@ class Machine:
             pod = self.pod(name)
             return pod if pod is not None and wanted(pod) else None
 
-        return until(look, f"{name} is as wanted:", lambda: self.pod(name))
+        return until(look, f"{name} is as wanted:", lambda: self._tell(name))
+
+    def _tell(self, name: str) -> dict[str, Any] | None:
+        """The pod; and an impatient agent tells in its log what it waits for."""
+        if self._impatient and self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGUSR1)
+            time.sleep(1)
+        return self.pod(name)
 
     def running(self, name: str) -> dict[str, Any]:
         return self.wait(name, is_running)

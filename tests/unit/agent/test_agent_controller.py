@@ -1,0 +1,47 @@
+"""What the controller makes of pods that come and go, on a kubelet whose runtime is in memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+
+from podlite.agent.controller import PodController
+from podlite.agent.durable import DurableStore
+from podlite.agent.node import Node
+from podlite.agent.sources.manifests import ManifestSource
+from tests.support.agents import manifest
+from tests.support.clock import settle
+from tests.support.kubelet import a_bench
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_pod_that_ends_while_the_agent_opens_begins_again(tmp_path: Path) -> None:
+    """An adopted one whose deletion was under way, and whose manifest is there again."""
+    async with a_bench(tmp_path) as bench, anyio.create_task_group() as tasks:
+        options: Any = SimpleNamespace()
+        node = Node(options, bench.runtime, bench.kubelet)
+        controller = PodController(node, DurableStore(str(tmp_path / "state")))
+        source: Any = SimpleNamespace(manifests=ManifestSource("file", "node"))
+        controller.follow([source])
+        source.manifests.read("/manifests/web.json", json.dumps(manifest("web")).encode(), "2026-11-23T20:00:00Z")
+        await controller.reconcile()
+        await settle()
+        [pod] = bench.kubelet.pods()
+        await bench.kubelet.delete_pod(pod.metadata.uid, 0)
+
+        changes = bench.kubelet.watch(initial=True)
+        await controller.restore()
+        await controller.reconcile()
+        # The API is being opened.
+        while bench.kubelet.pods():
+            await bench.clock.advance(1)
+        tasks.start_soon(controller.follow_changes, changes)
+        await settle()
+        assert [each.metadata.uid for each in bench.kubelet.pods()] == [pod.metadata.uid]
+        tasks.cancel_scope.cancel()
