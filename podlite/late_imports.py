@@ -38,6 +38,7 @@ LATE: dict[str, tuple[str, ...]] = {
     "msgspec.inspect": (),
     "platform": (),
     "ssl": (),
+    "subprocess": (),
     "textwrap": ("dedent", "indent"),
     "traceback": ("extract_stack",),
     "typing_extensions": (),
@@ -137,6 +138,11 @@ def _platform(late: ModuleType) -> dict[str, Any]:
     return {"system": lambda: "Linux"}
 
 
+def _subprocess(late: ModuleType) -> dict[str, Any]:
+    """The defaults of asyncio's arguments."""
+    return {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3}
+
+
 def _typing_extensions(late: ModuleType) -> dict[str, Any]:
     """What msgspec takes from there if it is installed, and from here if not; from Python 3.11 on they are the same.
 
@@ -167,6 +173,7 @@ _WITHOUT: dict[str, Callable[[ModuleType], dict[str, Any]]] = {
     "inspect": _inspect,
     "logging": _logging,
     "platform": _platform,
+    "subprocess": _subprocess,
     "typing_extensions": _typing_extensions,
 }
 

@@ -217,6 +217,8 @@ class Runtime:
         with anyio.CancelScope(shield=True), step("runtime.close"):
             if self.pool is not None:
                 await self.pool.close()
+            # Nothing is forked any more: it ends beside the rest.
+            self.spawner.end()
             if not self.pods_survive:
                 await self._remove_all()
             self.leaving = True
@@ -226,8 +228,10 @@ class Runtime:
                 if sandbox.lock is not None:
                     sandbox.lock.release()
                 sandbox.close_userns()
-            await self.spawner.close()
-            await to_thread.run_sync(self._close)
+            try:
+                await to_thread.run_sync(self._close)
+            finally:
+                await self.spawner.close()
             self.tasks.cancel_scope.cancel()
         assert self._exit is not None
         await self._exit(None, None, None)

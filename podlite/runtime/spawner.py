@@ -122,10 +122,14 @@ class Spawner:
         """Whether there is a spawner that answers, as far as is known."""
         return self._channel is not None and not self._channel.closed
 
-    async def close(self) -> None:
-        """Ends the spawner, not the shims, and reaps it. Idempotent."""
+    def end(self) -> None:
+        """The spawner, not the shims, ends as soon as it notices; `close` waits for that. Idempotent."""
         if self._channel is not None:
             self._channel.close()
+
+    async def close(self) -> None:
+        """Ends the spawner and reaps it. Idempotent."""
+        self.end()
         if self._pid:
             await self._reap()
 

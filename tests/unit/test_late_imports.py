@@ -72,6 +72,11 @@ print(executed, loaded)
             "('::1', 80)",
         ),
         ("import httpx, ssl; print(issubclass(ssl.SSLError, OSError))", "True"),
+        (
+            "import subprocess as s; early = (s.PIPE, s.STDOUT, s.DEVNULL); s.Popen;"
+            " print(early == (s.PIPE, s.STDOUT, s.DEVNULL), s.run(['echo', 'x'], stdout=s.PIPE).stdout)",
+            "True b'x\\n'",
+        ),
         ("import importlib, ssl; importlib.reload(ssl); print(ssl.OPENSSL_VERSION[:7])", "OpenSSL"),
     ],
 )
