@@ -418,12 +418,15 @@ class Kubelet:
         return spec if spec.node_name else structs.replace(spec, node_name=self.config.node_name)
 
     async def _admit(self, pod: Pod) -> Rejection | None:
-        others = self._workers.active_pods()
-        if _asks_for_nothing(pod):
+        ports = any(port.host_port for each in labels.all_containers(pod) for port in each.ports)
+        nothing = _asks_for_nothing(pod)
+        # Only for whom it matters: with a thousand pods it is a millisecond, for none of them is in a cache.
+        others = self._workers.active_pods() if ports or not nothing else []
+        if nothing:
             rejection = admission.check_admission(pod, self.config, others=others)
         else:
             rejection = await to_thread.run_sync(lambda: admission.check_admission(pod, self.config, others=others))
-        if rejection is None and any(port.host_port for each in labels.all_containers(pod) for port in each.ports):
+        if rejection is None and ports:
             from podlite.kubelet.host_ports import check_host_ports
 
             rejection = check_host_ports(pod, others)
@@ -503,7 +506,7 @@ def new_uid() -> str:
 
 
 def _asks_for_nothing(pod: Pod) -> bool:
-    """Whether admitting the pod needs no look at the machine, which would block."""
-    if admission.needs_app_armor(pod):
-        return False
-    return not any(each.resources.requests or each.resources.limits for each in labels.all_containers(pod))
+    """Whether admitting the pod needs no look at the machine, which would block, nor at other pods' requests."""
+    from podlite.kubelet.resources import has_resources
+
+    return not admission.needs_app_armor(pod) and not has_resources(pod)
