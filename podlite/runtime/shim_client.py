@@ -172,7 +172,7 @@ class ShimClient:
     ) -> tuple[Message, list[int], asyncio.Future[int]]:
         """Starts an exec: (answer, a terminal's master if asked for, the future of its exit code).
 
-        Raises StartError, UnavailableError.
+        Raises StartError, UnavailableError, and FailedPreconditionError if the container has ended meanwhile.
         """
         exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._execs[exec_id] = exited
@@ -180,6 +180,8 @@ class ShimClient:
             answer, received = await self._channel.request({"m": "exec", "exec": exec_id, **message}, fds)
         except Reply as error:
             self._execs.pop(exec_id, None)
+            if error.message.get("ended"):
+                raise FailedPreconditionError(failure_text(error.message)) from None
             raise StartError(failure_text(error.message), exit_code=error.message.get("code", 125)) from None
         except ChannelClosedError:
             self._execs.pop(exec_id, None)

@@ -296,6 +296,29 @@ async def test_exec_sync(client: Client, layout: Layout) -> None:
     assert answer.stdout == b"1\n", "the process that took too long is still there"
 
 
+async def test_an_exec_that_meets_the_containers_end(client: Client, layout: Layout) -> None:
+    """However far the end has come, the answer is that the container does not run, as for one that has long ended."""
+    sandbox, config = await client.sandbox(layout)
+    for number in range(8):
+        # Several processes, for then the first one stands in its end until the others are gone.
+        script = "sleep 1000 & sleep 1000 & sleep 1000 & sleep 0.2"
+        id = await client.container(sandbox, config, ["/bin/sh", "-c", script], name=f"c{number}")
+        codes: set[grpc.StatusCode] = set()
+
+        async def execs(id: str, codes: set[grpc.StatusCode]) -> None:
+            while True:
+                try:
+                    assert (await client.ExecSync(container_id=id, cmd=["/bin/true"])).exit_code in (0, 137)
+                except grpc.aio.AioRpcError as error:
+                    codes.add(error.code())
+                    return
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(execs, id, codes)
+        assert codes == {grpc.StatusCode.FAILED_PRECONDITION}
+
+
 async def test_exec_sync_discards_what_is_too_much(client: Client, layout: Layout) -> None:
     """ "The runtime should cap the output of this response to 16MB … with no error" (api.proto, CVE-2022-1708)."""
     sandbox, config = await client.sandbox(layout)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from podlite.runtime.shim.loop import Loop
 
+# In the flags of /proc/PID/stat (include/linux/sched.h): from the beginning of do_exit on, before namespaces are left.
+_PF_EXITING = 0x4
+
 STARTING, RUNNING, EXITED, FAILED = "starting", "running", "exited", "failed"
 
 # Chunks of one stream between two looks at the others: a flood from one container holds up nobody.
@@ -108,6 +111,21 @@ class Attachment:
             self.fd = -1
 
 
+def is_ending(pid: int) -> bool:
+    """Whether a process exits, or has done so and is a zombie, or is gone."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fields = os.read(fd, 4096).rpartition(b")")[2].split()
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(fd)
+    return bool(int(fields[6]) & _PF_EXITING)
+
+
 class Container:
     """The state of one container in its shim; `process` is what an exec into it inherits."""
 
@@ -180,6 +198,13 @@ class Container:
         self.outputs.remove(output)
 
     # --- exit -------------------------------------------------------------------------------
+
+    def ending(self) -> bool:
+        """Whether the first process is past its end, reaped or not: its namespaces cannot be entered any more.
+
+        setns(2) says ESRCH then, and a fork into its pid namespace ENOMEM.
+        """
+        return self.state != RUNNING or is_ending(self.pid)
 
     def reaped(self, wait_status: int) -> None:
         """The first process has been reaped: ends what is left of the container and takes in its last output.

@@ -16,7 +16,7 @@ packets are failures, never ignored.
         | -- start {id, container …} [fds]|
         | <-- started {id, pid, …} ------ |     or  failed {id, error, step, code}
         | -- exec {id, …} [stdio] ------> |
-        | <-- started {id, pid} [pty] --- |     or  failed
+        | <-- started {id, pid} [pty] --- |     or  failed, with `ended` if the container does not run any more
         | -- signal / resize -----------> |
         | -- reopen {id, container} [fd]> |     the log goes on in this file
         | <-- done {id} ----------------- |     or  failed

@@ -71,6 +71,13 @@ class _Refused(Exception):
     """A request that cannot be carried out; its text is the answer."""
 
 
+class _NotRunning(_Refused):
+    """The container that it is about does not run, or not any more."""
+
+    def __init__(self, container: Container) -> None:
+        super().__init__(f"container {container.id} is not running")
+
+
 class _Exec:
     """A process started beside a container's first one."""
 
@@ -251,7 +258,8 @@ class Shim:
                 raise _Refused(f"this shim does not know the message {message['m']!r}")
             handler(self, client, message, fds)
         except _Refused as error:
-            client.send({"m": "failed", "id": request, "step": "", "code": 125, "error": str(error)})
+            answer = {"m": "failed", "id": request, "step": "", "code": 125, "error": str(error)}
+            client.send({**answer, "ended": isinstance(error, _NotRunning)})
         except OSError as error:
             text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror or error)
             client.send({"m": "failed", "id": request, "step": message["m"], "code": 125, "error": text})
@@ -452,7 +460,7 @@ class Shim:
     def _exec(self, client: Client, message: Message, fds: list[int]) -> None:
         container = self._find(message)
         if container.state != RUNNING:
-            raise _Refused(f"container {container.id} is not running")
+            raise _NotRunning(container)
         process = {**container.process, "argv": message["argv"], "console": False}
         for key in ("cwd", "env", "uid", "gid", "groups", "window"):
             if key in message:
@@ -482,8 +490,10 @@ class Shim:
                     self.ids,
                     message["tty"],
                 )
-        except BaseException:
+        except BaseException as error:
             ours.close()
+            if isinstance(error, OSError) and container.ending():
+                raise _NotRunning(container) from error
             raise
         finally:
             theirs.close()
@@ -498,7 +508,10 @@ class Shim:
         if not each.start.listen(self.loop):
             return
         if each.start.failure is not None:
-            each.client.send({**each.start.failure, "m": "failed", "id": each.start.request})
+            failure = each.start.failure
+            if each.container.ending():
+                failure = {**failure, "error": str(_NotRunning(each.container)), "ended": True}
+            each.client.send({**failure, "m": "failed", "id": each.start.request})
         else:
             message = {"m": "started", "id": each.start.request, "exec": each.id, "pid": pid}
             each.client.send(message, each.start.terminal)
@@ -547,7 +560,7 @@ class Shim:
     def _reopen(self, client: Client, message: Message, fds: list[int]) -> None:
         container = self._find(message)
         if container.state != RUNNING:
-            raise _Refused(f"container {container.id} is not running")
+            raise _NotRunning(container)
         container.log.reopen(_take(fds, 0))
         client.send({"m": "done", "id": message["id"]})
 
@@ -555,7 +568,7 @@ class Shim:
         """Copies the output to the client's pipes from now on, and hands it the container's standard input."""
         container = self._find(message)
         if container.state != RUNNING:
-            raise _Refused(f"container {container.id} is not running")
+            raise _NotRunning(container)
         given = []
         if message["stdin"]:
             source = container.terminal if container.terminal >= 0 else container.stdin
