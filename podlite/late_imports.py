@@ -250,11 +250,26 @@ class _Loader:
                     del module.__getattr__
         return True
 
-    def _stand_in(self, module: ModuleType, name: str) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
+    def _stand_in(self, module: ModuleType, name: str) -> _StandIn:
+        def real() -> Any:
             load = module.__dict__.get("__getattr__")
             if load is not None:
                 self._execute(module, load)
-            return getattr(module, name)(*arguments, **named)
+            return getattr(module, name)
 
-        return call
+        return _StandIn(real)
+
+
+class _StandIn:
+    """What is called, or subscripted with its types, as the real one is then: create_memory_object_stream[bytes](1)."""
+
+    __slots__ = ("_real",)
+
+    def __init__(self, real: Callable[[], Any]) -> None:
+        self._real = real
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        return self._real()(*arguments, **named)
+
+    def __getitem__(self, types: Any) -> Any:
+        return self._real()[types]

@@ -84,6 +84,18 @@ def test_all_of_it_is_there_when_it_is_asked_for(program: str, said: str) -> Non
     assert run(program) == f"{said}\n"
 
 
+def test_what_stands_in_can_be_subscripted() -> None:
+    program = """
+async def main():
+    send, receive = anyio.create_memory_object_stream[bytes](1)
+    async with send, receive:
+        await send.send(b"came through")
+        print(await receive.receive())
+anyio.run(main)
+"""
+    assert run(program) == "b'came through'\n"
+
+
 def test_what_stands_in_says_what_the_real_one_says() -> None:
     program = """
 import functools, types
