@@ -85,6 +85,13 @@ def _failed(error: BaseException, verb: Verb) -> int:
     if isinstance(error, OSError):
         terminal.error(explain(error))
         return verb.failure
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        # Python has no more of it than this sentence: EAGAIN, or what a filter answers.
+        hint = (
+            "the limit of processes may be reached (ulimit -u, pids.max); a filter that denies clone3 has to say ENOSYS"
+        )
+        terminal.error("podlite cannot start a thread: the kernel refuses it", hint=hint)
+        return verb.failure
     import traceback
 
     traceback.print_exception(error)

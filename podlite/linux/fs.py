@@ -69,7 +69,7 @@ def replace_file(path: str, data: bytes, *, scratch: str, mode: int = 0o600, dur
     try:
         write_all(fd, data)
         if durable:
-            os.fsync(fd)
+            _sync(fd, path)
     except OSError:
         os.unlink(scratch)
         raise
@@ -84,9 +84,16 @@ def sync_directory(path: str) -> None:
     """fsync(2) of a directory: its entries, renames included, survive a power failure."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        _sync(fd, path)
     finally:
         os.close(fd)
+
+
+def _sync(fd: int, path: str) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        raise OSError(error.errno, f"fsync: {error.strerror}", path) from None
 
 
 def lock_file(path: str, *, shared: bool = False, wait: bool = True, create: bool = True) -> int | None:

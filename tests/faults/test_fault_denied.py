@@ -42,8 +42,6 @@ class DeniedCase(FaultCase):
 
     def _has_acted(self) -> bool:
         # What is denied is denied from the beginning; either everything happens, or it is said why not.
-        if self.machine.log.exists() and self.machine.log.read_text():
-            return True
         try:
             return bool(self._what_was_said())
         except NoAgentError:
