@@ -91,6 +91,7 @@ def _records(found: WrittenPod) -> dict[str, Any]:
             "stateDirectory": holder.state_dir,
             "logDirectory": holder.log_dir,
             "cgroupRoot": holder.cgroup_root,
+            **({"runtimeEndpoint": holder.runtime_endpoint} if holder.runtime_endpoint else {}),
         },
         "sandboxes": [_sandbox(directory) for directory in sandbox_directories(found)],
         "shim": _shim(found),
@@ -114,6 +115,8 @@ def _sandbox(directory: str) -> dict[str, Any]:
 def _shim(found: WrittenPod) -> dict[str, Any] | None:
     from podlite.cli.guest import NoShimError, Visit
 
+    if found.holder.runtime_endpoint:
+        return None  # what another runtime has instead, that one knows
     try:
         with Visit(found) as shim:
             answer, _ = shim.ask({"m": "status"})

@@ -9,8 +9,8 @@ from typing import Any
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
-from podlite.cri.errors import NotFoundError, UnavailableError
-from podlite.rpc.codes import cri_error
+from podlite.cri.errors import NotFoundError
+from podlite.rpc.codes import cri_error, no_answer
 from podlite.rpc.wire import runtime_pb2 as wire
 
 # A runtime answers at once; its ending of what does not want to end takes it longer.
@@ -73,7 +73,7 @@ class BlockingRuntime:
         except grpc.RpcError as error:
             code, details = error.code(), str(error.details() or "")
             if code == grpc.StatusCode.UNAVAILABLE:
-                raise UnavailableError(f"the runtime at {self.endpoint} does not answer: {details}") from None
+                raise no_answer(self.endpoint, details) from None
             raise cri_error(code, details) from None
 
     def __enter__(self) -> BlockingRuntime:

@@ -17,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from podlite.cri import types as cri
 from podlite.cri.errors import CRIError, DeadlineExceededError, ImageError, NotFoundError, UnavailableError
-from podlite.rpc.codes import cri_error
+from podlite.rpc.codes import cri_error, no_answer
 from podlite.rpc.server import MAX_MESSAGE
 from podlite.rpc.streaming.dial import RemoteExec, dial_command, dial_port
 from podlite.rpc.translate import from_wire, to_dict, to_wire
@@ -92,7 +92,7 @@ class RemoteRuntime:
     def _error(self, error: Any) -> CRIError:
         details = str(error.details() or "")
         if error.code() == grpc.StatusCode.UNAVAILABLE:
-            return UnavailableError(f"the runtime at {self.endpoint} does not answer: {details}")
+            return no_answer(self.endpoint, details)
         return cri_error(error.code(), details)
 
     async def wait_ready(self, seconds: float) -> cri.VersionResponse:

@@ -37,6 +37,15 @@ def status_code(error: BaseException) -> grpc.StatusCode:
     return grpc.StatusCode.UNKNOWN
 
 
+def no_answer(endpoint: str, details: str) -> UnavailableError:
+    """The error for UNAVAILABLE: gRPC's account of the attempt, where it is a common one, in fewer words."""
+    if "No such file or directory" in details:
+        details = "there is no such socket"
+    elif "Connection refused" in details:
+        details = "nobody listens on the socket"
+    return UnavailableError(f"the runtime at {endpoint} does not answer: {details}")
+
+
 def cri_error(code: grpc.StatusCode, details: str) -> CRIError:
     """The error that a status stands for."""
     return _ERRORS.get(code, CRIError)(details or f"the runtime answered {code.name} without a reason")
