@@ -121,17 +121,23 @@ def remove(path: str) -> None:
 
     Unmounts until the path is no mount point any more: somebody may have pinned on top of our pin.
     """
+    mounted = True
     while True:
         try:
             umount2(path, MNT_DETACH)
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOENT):
                 raise
-            break
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+            mounted = False
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if mounted and error.errno == errno.EBUSY:
+                continue  # still a mount point: unlink(2) says so for less than another umount2(2) does
+            raise
+        return
 
 
 def _return_to(own_netns: int) -> None:

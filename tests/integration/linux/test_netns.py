@@ -97,6 +97,15 @@ def test_whatever_lies_on_the_pin_goes_with_it(directory: str, own: int) -> None
         assert path not in file.read()
 
 
+def test_removing_is_idempotent_from_wherever_it_was_interrupted(directory: str, own: int) -> None:
+    path = f"{directory}/pin"
+    netns.create(path, own, lambda: None)
+    umount2(path, MNT_DETACH)
+    netns.remove(path)
+    assert not os.path.lexists(path)
+    netns.remove(path)
+
+
 def test_a_process_is_pinned_where_it_is(directory: str, own: int) -> None:
     process = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo ready; read x"], stdin=-1, stdout=-1)
     try:
