@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from podlite.api.config import ConfigMap, Secret
     from podlite.api.events import Event
     from podlite.api.pod import Pod
+    from podlite.kubelet.status_manager import PodChange
+    from podlite.kubelet.watch import Subscription
     from podlite.kubelet.written_pods import WrittenPod
 
 _EVENTS_KEPT = 512
@@ -55,12 +57,16 @@ class ApiState:
         async with anyio.create_task_group() as tasks:
             await tasks.start(self._foreign.run)
             if self.node is not None:
+                kubelet = self.node.kubelet
                 self._take_objects()
-                tasks.start_soon(self._follow_pods, self.node)
-                tasks.start_soon(self._follow_events, self.node)
-                self.node.kubelet.objects.watch(self._object_changed)
-                for pod in self.node.kubelet.pods():
+                kubelet.objects.watch(self._object_changed)
+                # Subscribed to before it is looked what there is: a pod that ended in between would be shown for ever.
+                tasks.start_soon(self._follow_pods, kubelet.watch())
+                tasks.start_soon(self._follow_events, self.node, kubelet.watch_events())
+                for pod in kubelet.pods():
                     self.pods.put(pod.metadata.uid, pod)
+                for event in kubelet.events():
+                    self.events.put(event.metadata.name, event)
             task_status.started()
 
     def close(self) -> None:
@@ -70,8 +76,8 @@ class ApiState:
 
     # --- pods -------------------------------------------------------------------------------
 
-    async def _follow_pods(self, node: Node) -> None:
-        with node.kubelet.watch(initial=True) as changes:
+    async def _follow_pods(self, changes: Subscription[PodChange]) -> None:
+        with changes:
             async for change in changes:
                 uid = change.pod.metadata.uid
                 if change.type == POD_DELETED:
@@ -102,10 +108,8 @@ class ApiState:
 
     # --- the others -------------------------------------------------------------------------
 
-    async def _follow_events(self, node: Node) -> None:
-        with node.kubelet.watch_events() as changes:
-            for each in node.kubelet.events():
-                self.events.put(each.metadata.name, each)
+    async def _follow_events(self, node: Node, changes: Subscription[Event]) -> None:
+        with changes:
             async for change in changes:
                 self.events.put(change.metadata.name, change)
                 self._forget_events(node)
