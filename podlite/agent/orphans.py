@@ -89,6 +89,8 @@ def reap_half_made(
     uids = {
         uid for uid in set(_uids(options)).difference(leave) if read_holder(f"{options.layout.pods_dir}/{uid}")[0].stay
     }
+    for uid in uids:
+        _remove_remains(options, uid)
     if not uids:
         return []
     store = ImageStore(options.layout.images_dir)
@@ -106,6 +108,22 @@ def remove_sandboxes(endpoint: str, uid: str) -> None:
     with BlockingRuntime(endpoint) as runtime:
         for id in runtime.sandboxes({POD_UID: uid}):
             runtime.remove_sandbox(id)
+
+
+def _remove_remains(options: NodeOptions, uid: str) -> None:
+    """The lock of a pod whose file is gone, or was never written: its maker was killed in the pod's first moment, or in
+    its last one, in which nothing else of it is there."""
+    directory = f"{options.layout.pods_dir}/{uid}"
+    if os.path.exists(f"{directory}/{NAME}") or _has_record(options, uid):
+        return
+    lock = FileLock(f"{directory}/{LOCK}")
+    try:
+        if lock.acquire(wait=False):
+            remove_files(directory)
+    except OSError as error:
+        log.warning("what is left of a pod cannot be removed", path=directory, why=explain(error))
+    finally:
+        lock.release()
 
 
 def clean_up_pod(options: NodeOptions, uid: str, pod: Pod | None, cgroups: Cgroups | None) -> None:

@@ -345,8 +345,9 @@ def soak(directory: str, seconds: float, seed: int, *, most: int = 12, network: 
         raise
     finally:
         machine.clean_up()
+    print(run.report(), flush=True)
     left = {
-        path: os.listdir(path)
+        path: [str(each.relative_to(path)) for each in Path(path).rglob("*")]
         for path in (
             layout.pods_dir,
             layout.containers_dir,

@@ -138,6 +138,21 @@ def test_a_killed_spawner_is_replaced(machine: Machine) -> None:
     assert machine.pod("one")["status"]["phase"] == "Running"  # type: ignore[index]
 
 
+def test_what_is_left_of_a_pod_whose_removal_was_cut_short_goes(machine: Machine) -> None:
+    """The lock goes last, and after it the directory."""
+    machine.start()
+    name = machine.create("web")["metadata"]["name"]
+    directory = Path(machine.layout.pods_dir, machine.running(name)["metadata"]["uid"])
+    lock = (directory / "pod.lock").read_bytes()
+    machine.delete(name)
+    machine.gone(name)
+    machine.kill()
+    directory.mkdir()
+    (directory / "pod.lock").write_bytes(lock)
+    machine.start()
+    assert not directory.exists()
+
+
 def test_a_deletion_that_was_under_way_is_finished(machine: Machine) -> None:
     machine.start()
     name = machine.create("web", script="trap '' TERM; while :; do sleep 0.05; done")["metadata"]["name"]
