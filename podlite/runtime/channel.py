@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from podlite.readiness import wait_readable, wait_writable
+from podlite.readiness import wait_writable
 from podlite.runtime.shim import protocol
 
 if TYPE_CHECKING:
@@ -48,26 +48,48 @@ class Channel:
         self._pending: dict[int, asyncio.Future[tuple[Message, list[int]]]] = {}
         self._count = 0
         self._serving = False
+        self._ended: asyncio.Future[None] | None = None
         self.closed = False
 
     async def serve(self) -> None:
-        """Receives until the other side closes or `close` is called; then every open request fails."""
+        """Receives until the other side closes or `close` is called; then every open request fails.
+
+        Raises what `on_event` raises.
+        """
         self._serving = True
+        if self.closed:
+            self._sock.close()
+            return
+        loop = asyncio.get_running_loop()
+        self._ended = loop.create_future()
+        # The socket is watched all the time: waiting for each message anew takes two turns of the event loop, two
+        # system calls, and as many again to find that there is no other message.
+        loop.add_reader(self._sock, self._receive, self._ended)
         try:
-            while not self.closed:
-                try:
-                    received = protocol.receive(self._sock)
-                except BlockingIOError:
-                    await wait_readable(self._sock)
-                    continue
-                except (OSError, protocol.ProtocolError):
-                    return
-                if received is None:
-                    return
-                self._dispatch(*received)
+            await self._ended
         finally:
+            loop.remove_reader(self._sock)
             self.close()
             self._sock.close()
+
+    def _receive(self, ended: asyncio.Future[None]) -> None:
+        """One message: where there are more, it is called again."""
+        if ended.done():
+            return
+        try:
+            received = protocol.receive(self._sock)
+        except BlockingIOError:
+            return
+        except (OSError, protocol.ProtocolError):
+            received = None
+        if received is None:
+            ended.set_result(None)
+            return
+        try:
+            self._dispatch(*received)
+        except BaseException as error:
+            if not ended.done():
+                ended.set_exception(error)
 
     def _dispatch(self, message: Message, fds: list[int]) -> None:
         future = self._pending.pop(message.get("id", 0), None)
@@ -145,6 +167,8 @@ class Channel:
         if self.closed:
             return
         self.closed = True
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
