@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
-    from types import CoroutineType, ModuleType
+    from types import CoroutineType, FrameType, ModuleType
     from typing import Any
 
 # Module → functions in it that others import by name when they are imported themselves: those are stood in for.
@@ -143,6 +143,16 @@ def _subprocess(late: ModuleType) -> dict[str, Any]:
     return {"PIPE": -1, "STDOUT": -2, "DEVNULL": -3}
 
 
+def _traceback(late: ModuleType) -> dict[str, Any]:
+    """The stack is the caller's: pyparsing, with which matplotlib reads, compares the lines that it is called from."""
+    executed = late.extract_stack
+
+    def extract_stack(f: FrameType | None = None, limit: int | None = None) -> Any:
+        return executed(sys._getframe(1) if f is None else f, limit)
+
+    return {"extract_stack": extract_stack}
+
+
 def _typing_extensions(late: ModuleType) -> dict[str, Any]:
     """What msgspec takes from there if it is installed, and from here if not; from Python 3.11 on they are the same.
 
@@ -174,6 +184,7 @@ _WITHOUT: dict[str, Callable[[ModuleType], dict[str, Any]]] = {
     "logging": _logging,
     "platform": _platform,
     "subprocess": _subprocess,
+    "traceback": _traceback,
     "typing_extensions": _typing_extensions,
 }
 

@@ -96,6 +96,19 @@ anyio.run(main)
     assert run(program) == "b'came through'\n"
 
 
+def test_the_stack_is_the_callers() -> None:
+    """Also the first time, when its module is executed for it."""
+    program = """
+import traceback
+assert not late_imports.executed("traceback")
+def caller():
+    return [(each.name, each.lineno) for each in traceback.extract_stack(limit=2)]
+first, second = [caller() for _ in range(2)]
+print(first == second, first[-1][0])
+"""
+    assert run(program) == "True caller\n"
+
+
 def test_what_stands_in_says_what_the_real_one_says() -> None:
     program = """
 import functools, types

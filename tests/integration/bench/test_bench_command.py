@@ -63,7 +63,7 @@ def test_every_scenario(layout: Layout, json_file: str) -> None:
     assert done.returncode == 0, done.stderr
     found = report(json_file)
     assert found["schema"] == 1
-    assert set(found["leaks"].values()) == {0}
+    assert max(found["leaks"].values()) <= 0
     assert {"kernel", "cores", "memory_bytes", "sysctls"} <= set(found["machine"])
     assert [(each["name"], each["concurrency"]) for each in found["scenarios"]] == [
         (name, concurrency) for name in SCENARIOS for concurrency in (1, 2)
@@ -89,7 +89,7 @@ def test_the_builtin_network_leaves_nothing(layout: Layout, json_file: str) -> N
     done = bench(layout, "sandbox", "--count=8", "--rounds=2", "--concurrency=4", "--json", json_file)
     assert done.returncode == 0, done.stdout + done.stderr
     found = report(json_file)
-    assert set(found["leaks"].values()) == {0}
+    assert max(found["leaks"].values()) <= 0
     assert "network.setup" in found["scenarios"][0]["steps_ms"]
 
 
@@ -98,7 +98,7 @@ def test_live_sandboxes_and_pods_stay_meanwhile_and_go_at_the_end(layout: Layout
     assert done.returncode == 0, done.stdout + done.stderr
     found = report(json_file)
     assert [each["live"] for each in found["scenarios"]] == [3, 3]
-    assert set(found["leaks"].values()) == {0}
+    assert max(found["leaks"].values()) <= 0
 
 
 def test_the_open_loop(layout: Layout, json_file: str) -> None:
@@ -154,7 +154,7 @@ def test_ended_early_it_prints_what_was_measured_and_leaves_nothing(
     assert running.returncode == status, stderr
     found = report(json_file)
     assert all(each["count"] > 0 and each["errors"] == 0 for each in found["scenarios"])
-    assert set(found["leaks"].values()) == {0}, stdout
+    assert max(found["leaks"].values()) <= 0, stdout
     assert "leaks: none" in stdout
 
 
@@ -178,7 +178,7 @@ def test_peers_run_in_between_and_are_ratios(layout: Layout, json_file: str) -> 
     assert {(each["of"], each["to"]) for each in found["ratios"]} == {("ip", "podlite"), ("unshare", "podlite")}
     assert all(each["p50"] > 0 for each in found["ratios"])
     assert "peer runc:/no/such/runc is skipped: /no/such/runc is not installed" in done.stdout
-    assert set(found["leaks"].values()) == {0}
+    assert max(found["leaks"].values()) <= 0
 
 
 def test_a_cri_endpoint_is_a_peer(layout: Layout, json_file: str, short_tmp: str) -> None:
@@ -207,7 +207,7 @@ def test_a_cri_endpoint_is_a_peer(layout: Layout, json_file: str, short_tmp: str
             running.communicate()
     assert done.returncode == 0, done.stdout + done.stderr
     found = report(json_file)
-    assert set(found["leaks"].values()) == {0}
+    assert max(found["leaks"].values()) <= 0
     counts = {(each["name"], each["impl"]): (each["count"], each["errors"]) for each in found["scenarios"]}
     for name in ("sandbox", "sandbox (hostNetwork)", "pod", "pod (hostNetwork)", "exec", "restart"):
         assert counts[name, "peer"] == (4, 0)
@@ -220,7 +220,7 @@ def test_the_warm_pool(layout: Layout, json_file: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     found = report(json_file)
-    assert set(found["leaks"].values()) == {0}
+    assert max(found["leaks"].values()) <= 0
     for each in found["scenarios"]:
         assert 0 < each["pool"]["hit_rate"] <= 1
         assert each["pool"]["refill_ms"] > 0
