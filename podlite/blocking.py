@@ -4,6 +4,9 @@ A pod goes to a thread and back a dozen times. anyio's way takes two turns of th
 checkpoint, and its limiter's), copies the context and wakes the thread by way of a queue.Queue: 55 µs of processor
 time around nothing, where this takes 25. What is given up for it: the function has none of the caller's context
 variables, and cannot use `anyio.from_thread`; whoever needs those, or to abandon a thread, takes anyio's.
+
+The threads come along when the event loop's is kept on one CPU (podlite.linux.affinity), and what a function starts
+then, a thread or a program, would begin there too.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from anyio import CancelScope
 from anyio.lowlevel import checkpoint_if_cancelled
+
+from podlite.linux import affinity
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -106,7 +111,9 @@ class _Workers:
             raise
 
     def _serve(self) -> None:
+        cpu = -1
         while (job := self._jobs.get()) is not None:
+            cpu = affinity.follow(cpu)
             function, arguments, loop, future = job
             result: Any = None
             failure: BaseException | None = None

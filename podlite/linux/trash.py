@@ -17,6 +17,7 @@ from collections.abc import Callable
 from itertools import count
 from queue import SimpleQueue
 
+from podlite.linux import affinity
 from podlite.linux.fs import remove_path
 
 Problem = Callable[[str, OSError], None]
@@ -89,6 +90,7 @@ class Trash:
                 self._thread.start()
 
     def _serve(self) -> None:
+        cpu = -1
         # What a killed process has left, and what other processes are removing at this moment: both do no harm.
         try:
             names = os.listdir(self.directory)
@@ -97,6 +99,7 @@ class Trash:
         for left in names:
             self._empty(left)
         while (item := self._waiting.get()) is not None:
+            cpu = affinity.follow(cpu)
             if isinstance(item, str):
                 self._empty(item)
             else:

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from anyio import CancelScope, current_effective_deadline
 
 from podlite.cri.errors import CRIError
+from podlite.linux import affinity
 from podlite.linux.netns import THREAD_NETNS, PoisonedThreadError
 from podlite.linux.syscalls import set_name
 
@@ -176,6 +177,7 @@ class NamespaceThreads:
 
     def _serve(self) -> None:
         set_name("podlite-netns")
+        cpu = -1
         inbox: _Inbox = SimpleQueue()
         finished: _Order | None = None
         own_netns = os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
@@ -188,6 +190,7 @@ class NamespaceThreads:
                     finished = None
                 if order is None and (closed or (order := inbox.get()) is None):
                     return
+                cpu = affinity.follow(cpu)
                 try:
                     order.result = order.job(own_netns)
                 except PoisonedThreadError as error:

@@ -41,12 +41,13 @@ from podlite.cri.types import (
     VersionResponse,
 )
 from podlite.errors import PrivilegeError, explain
-from podlite.linux import capabilities, netns
+from podlite.linux import affinity, capabilities, netns
 from podlite.linux.cgroups import CgroupError, Cgroups
 from podlite.linux.trash import Trash
 from podlite.runtime import status as statuses
 from podlite.runtime.container import create, remove, start, stop
 from podlite.runtime.events import Events
+from podlite.runtime.gathering import Gathering
 from podlite.runtime.image.service import StoreImageService
 from podlite.runtime.image.store import ImageStore
 from podlite.runtime.journal import Journal
@@ -140,6 +141,8 @@ class Runtime:
         self._foreign_cgroups = foreign_cgroups
         self._host_network = HostNetwork()
         self._many = many
+        # Only in a program that does much of it: a library's threads are its user's affair.
+        self._gathering = Gathering(wanted=many)
         self._launched = launched
         self._warned: set[str] = set()
         self._cpu_rates: CpuRates | None = None
@@ -202,7 +205,8 @@ class Runtime:
         return self.pool
 
     def _launch(self) -> Launched:
-        return launch(self.layout.run_dir, shim_directories(self.layout))
+        with affinity.elsewhere():
+            return launch(self.layout.run_dir, shim_directories(self.layout))
 
     def _prepare(self) -> None:
         """The directories, the netns mount point and a look at the cgroups. Blocking."""
@@ -228,6 +232,7 @@ class Runtime:
                 if sandbox.lock is not None:
                     sandbox.lock.release()
                 sandbox.close_userns()
+            self._gathering.end()
             try:
                 await to_thread.run_sync(self._close)
             finally:
@@ -451,13 +456,16 @@ class Runtime:
         return status
 
     async def run_pod_sandbox(self, config: PodSandboxConfig, runtime_handler: str = "") -> str:
-        return await run.run_pod_sandbox(self, config, runtime_handler)
+        with self._gathering:
+            return await run.run_pod_sandbox(self, config, runtime_handler)
 
     async def stop_pod_sandbox(self, pod_sandbox_id: str) -> None:
-        await sandbox_stop.stop_pod_sandbox(self, pod_sandbox_id)
+        with self._gathering:
+            await sandbox_stop.stop_pod_sandbox(self, pod_sandbox_id)
 
     async def remove_pod_sandbox(self, pod_sandbox_id: str) -> None:
-        await sandbox_remove.remove_pod_sandbox(self, pod_sandbox_id)
+        with self._gathering:
+            await sandbox_remove.remove_pod_sandbox(self, pod_sandbox_id)
 
     async def pod_sandbox_status(self, pod_sandbox_id: str, *, verbose: bool = False) -> PodSandboxStatus:
         sandbox = self.store.sandbox(pod_sandbox_id)
@@ -474,16 +482,19 @@ class Runtime:
     async def create_container(
         self, pod_sandbox_id: str, config: ContainerConfig, sandbox_config: PodSandboxConfig
     ) -> str:
-        return await create.create_container(self, pod_sandbox_id, config, sandbox_config)
+        with self._gathering:
+            return await create.create_container(self, pod_sandbox_id, config, sandbox_config)
 
     async def start_container(self, container_id: str) -> None:
-        await start.start_container(self, container_id)
+        with self._gathering:
+            await start.start_container(self, container_id)
 
     async def stop_container(self, container_id: str, timeout: int) -> None:
         await stop.stop_container(self, container_id, timeout)
 
     async def remove_container(self, container_id: str) -> None:
-        await remove.remove_container(self, container_id)
+        with self._gathering:
+            await remove.remove_container(self, container_id)
 
     async def list_containers(self, filter: ContainerFilter | None = None) -> list[Container]:
         return statuses.list_containers(self.store.containers, filter)

@@ -13,6 +13,7 @@ import anyio
 from anyio import to_thread
 
 from podlite.bench.workload import OperationFailedError, PeerMissingError
+from podlite.linux import affinity
 
 
 def program(name: str, argument: str) -> str:
@@ -69,6 +70,7 @@ def _limiter() -> anyio.CapacityLimiter:
 
 def _spawn(argv: Sequence[str], environment: Mapping[str, str] | None, stdin: bytes, output: bool) -> tuple[int, bytes]:
     """(exit status, what it said on standard error, or printed)."""
+    affinity.spread()
     said = os.memfd_create("output", os.MFD_CLOEXEC)
     given = -1
     try:

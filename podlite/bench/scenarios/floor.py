@@ -16,6 +16,7 @@ import anyio
 from anyio import to_thread
 
 from podlite.bench.measure import Budget, Samples
+from podlite.linux import affinity
 from podlite.linux.netns import THREAD_NETNS
 from podlite.linux.syscalls import CLONE_NEWNET, MNT_DETACH, MS_BIND, mount, setns, umount2, unshare
 from podlite.runtime.namespace_threads import NamespaceThreads
@@ -59,6 +60,7 @@ class Floor:
             budget.stopped = True
 
     def _work(self, budget: Budget, samples: Samples) -> None:
+        affinity.spread()
         own = os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
         clock = time.monotonic_ns
         try:

@@ -13,6 +13,7 @@ import msgspec
 
 from podlite.cri.types import AuthConfig
 from podlite.errors import PodliteError, explain
+from podlite.linux import affinity
 
 # A helper may wait for somebody to unlock a keyring, but not for ever.
 _SECONDS = 60.0
@@ -36,6 +37,8 @@ async def ask_helper(name: str, server: str) -> AuthConfig | None:
     if not name or "/" in name or "\0" in name:
         raise HelperError(f"{name!r} cannot be the name of a credential helper")
     try:
+        # The program is not to stay on the CPU on which this thread may be kept.
+        affinity.scatter()
         with anyio.fail_after(_SECONDS):
             done = await anyio.run_process(
                 [program, "get"], input=server.encode(), check=False, stderr=subprocess.DEVNULL

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from podlite.cri.errors import NetworkSetupError
+from podlite.linux import affinity
 from podlite.runtime.network.constants import DEVICE_GROUP
 from podlite.runtime.network.remedies import Chain, Remedy, remedy
 from podlite.runtime.network.ruleset import TABLE
@@ -65,10 +66,10 @@ def read_ruleset() -> dict[str, Any]:
 
     from podlite.runtime.network.legacy_rules import read_legacy_rules
 
+    command = ["nft", "--json", "list", "ruleset"]
     try:
-        done = subprocess.run(
-            ["nft", "--json", "list", "ruleset"], capture_output=True, check=False, timeout=30, stdin=subprocess.DEVNULL
-        )
+        with affinity.elsewhere():
+            done = subprocess.run(command, capture_output=True, check=False, timeout=30, stdin=subprocess.DEVNULL)
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         raise NetworkSetupError(
             f"The firewall rules of this host cannot be listed: {error}.", hint="install the package nftables"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from podlite.cri.errors import NetworkSetupError
+from podlite.linux import affinity
 from podlite.linux.fs import read_file, replace_file
 from podlite.runtime.network.foreign_rules import find_drops, read_ruleset
 from podlite.runtime.network.remedies import COMMENT, NftRule, Rule
@@ -109,8 +110,9 @@ def _must(command: list[str], tolerated: tuple[int, ...] = ()) -> None:
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=SECONDS, cwd="/"
-        )
+        with affinity.elsewhere():
+            return subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=SECONDS, cwd="/"
+            )
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
         raise NetworkSetupError(f"The firewall of this host cannot be changed: {error}.") from error

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from podlite.linux import affinity
+
 # What it is called in a listing: nft has a table `filter` too, of iptables-nft.
 TABLE = "iptables-legacy"
 
@@ -41,9 +43,10 @@ def read_legacy_rules() -> list[dict[str, Any]]:
         if not _has_filter(names):
             continue
         try:
-            done = subprocess.run(
-                [command, "-t", "filter"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30
-            )
+            with affinity.elsewhere():
+                done = subprocess.run(
+                    [command, "-t", "filter"], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=30
+                )
         except (OSError, subprocess.TimeoutExpired):
             continue  # nobody here who could have made them
         if done.returncode == 0:

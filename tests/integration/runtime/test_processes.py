@@ -65,6 +65,35 @@ async def test_spawner_and_shim_are_single_threaded_and_small(runtime: Runtime) 
         assert maps == spawner
 
 
+async def test_containers_have_all_cpus_where_the_controllers_threads_have_one(layout: Layout) -> None:
+    """Those are kept together while pods are made (podlite.linux.affinity); a process begins with its parent's CPUs."""
+    everywhere = os.sched_getaffinity(0)
+    if len(everywhere) < 2:
+        pytest.skip("this machine has one CPU for us")
+    async with Runtime(layout, network=NoneNetwork(), many=True) as runtime:
+        for round in range(2):
+            ids: list[str] = []
+
+            async def another(number: int) -> None:
+                ids.append(await runtime.run_pod_sandbox(sandbox_config(runtime, f"pod{round}-{number}")))  # noqa: B023
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(3):
+                    tasks.start_soon(another, number)
+            assert len(os.sched_getaffinity(0)) == 1
+            for id in ids:
+                container = await start(runtime, id, container_config(["/bin/sleep", "1000"]))
+                for pid in (runtime.spawner.pid, shim_of(runtime, id).pid, runtime.store.containers[container].pid):
+                    assert os.sched_getaffinity(pid) == everywhere
+            # Its successor is started by a thread of a process that is gathered.
+            os.kill(runtime.spawner.pid, signal.SIGKILL)
+            while runtime.spawner.alive:
+                await anyio.sleep(0.001)
+        while len(os.sched_getaffinity(0)) == 1:
+            await anyio.sleep(0.01)
+    assert os.sched_getaffinity(0) == everywhere
+
+
 def test_after_its_start_the_spawner_can_import_nothing() -> None:
     """After a change of root an import would run the image's code, as root (podlite.runtime.shim.spawner)."""
     program = (

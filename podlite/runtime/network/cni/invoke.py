@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from podlite.errors import explain
+from podlite.linux import affinity
 from podlite.runtime.network.cni.errors import TRY_AGAIN_LATER, PluginError, PluginMissingError
 from podlite.steps import step
 
@@ -94,15 +95,16 @@ def run(path: str, environ: Mapping[str, str], data: bytes, seconds: float, stop
     busy_until = time.monotonic() + min(seconds, _BUSY_SECONDS)
     while True:
         try:
-            process = subprocess.Popen(
-                [path],
-                env=dict(environ),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-                cwd="/",
-            )
+            with affinity.elsewhere():
+                process = subprocess.Popen(
+                    [path],
+                    env=dict(environ),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    start_new_session=True,
+                    cwd="/",
+                )
             break
         except OSError as error:
             if error.errno != 26 or time.monotonic() > busy_until:  # ETXTBSY
