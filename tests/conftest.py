@@ -33,6 +33,14 @@ def pytest_configure() -> None:
             signal.signal(each, lambda *_: None)
 
 
+def pytest_sessionstart() -> None:
+    """The second half of tests/support/private_machine, where this is one."""
+    if os.environ.pop("PODLITE_TESTS_PRIVATE", ""):
+        from tests.support.private_network import enter
+
+        enter()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need root are skipped, visibly, for everybody else."""
     if os.geteuid() == 0:
