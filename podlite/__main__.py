@@ -21,6 +21,8 @@ FAULTS = "PODLITE_FAULTS"
 _REMOTE = "--runtime-endpoint"
 # The verbs that run pods themselves.
 _SPAWNING = frozenset(("run", "agent", "cri"))
+# Those that stay, or that load much of other people's: they have no use for imports that are put off.
+_LASTING = frozenset(("agent", "cri", "bench"))
 
 
 def main() -> NoReturn:
@@ -37,9 +39,10 @@ def main() -> NoReturn:
     quick_imports.install()
     try:
         launched = _launch_early(argv) if argv and argv[0] in _SPAWNING else None
-        from podlite import late_imports
+        if not argv or argv[0] not in _LASTING:
+            from podlite import late_imports
 
-        late_imports.install()
+            late_imports.install()
         from podlite.cli.main import main as run_command
 
         status = run_command(argv, launched)

@@ -2,7 +2,8 @@
 
 They take 20 of the 90 ms in which `podlite run` imports what it needs: ssl with its libraries and what anyio has of
 sockets on top of it, inspect with all that knows Python's own syntax, and so on. `install` is for podlite's own
-command only, before anything else is imported: whoever uses podlite as a library has an import system that is his.
+command only, and of its verbs for those that end with a pod or an answer, before anything else is imported: whoever
+uses podlite as a library has an import system that is his.
 The modules are there and real, only not executed: the first attribute that is asked for executes them (PEP 562), in
 whichever thread, once. What everybody asks for at once has a stand-in until then: see _WITHOUT.
 

@@ -287,3 +287,22 @@ async def main():
 anyio.run(main)
 """
     assert run(program) == "ASYNCIO\nANYIO\n"
+
+
+@pytest.mark.parametrize(("verb", "late"), [("ps", True), ("agent", False), ("cri", False), ("bench", False)])
+def test_what_stays_imports_everything_as_usual(verb: str, late: bool) -> None:
+    """A server, and what loads plotting libraries, would wait for its modules sooner or later."""
+    program = f"""
+import sys
+from podlite import __main__
+sys.argv = ["podlite", {verb!r}, "--help"]
+try:
+    __main__.main()
+except SystemExit:
+    pass
+"""
+    done = subprocess.run(
+        [sys.executable, "-v", "-c", program], capture_output=True, text=True, cwd=os.getcwd(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("import 'podlite.late_imports'" in done.stderr) is late
