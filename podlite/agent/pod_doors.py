@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from podlite.kubelet.kubelet import Kubelet
 
 _BACKLOG = 16
+# So often it is looked whether a new pod has been written down.
+_WRITTEN_SECONDS = 0.02
 
 
 class Doors:
@@ -61,14 +63,26 @@ class Doors:
                         tasks.start_soon(self._serve, uid, self._open[uid])
 
     async def _serve(self, uid: str, scope: anyio.CancelScope) -> None:
-        try:
-            sock = await to_thread.run_sync(_listen, pod_record_dir(self._kubelet.config, uid))
-        except FileNotFoundError:
-            return  # removed this moment
-        except OSError as error:
-            log.warning("other processes cannot ask for a pod's deletion", uid=uid, why=explain(error))
-            return
-        with sock, scope:
+        with scope:
+            try:
+                sock = await self._listen(uid)
+            except OSError as error:
+                log.warning("other processes cannot ask for a pod's deletion", uid=uid, why=explain(error))
+                return
+            await self._receive(uid, sock)
+
+    async def _listen(self, uid: str) -> socket.socket:
+        """Raises OSError, but not for a pod that is known and not written down yet."""
+        directory = pod_record_dir(self._kubelet.config, uid)
+        while True:
+            try:
+                return await to_thread.run_sync(_listen, directory)
+            except FileNotFoundError:
+                # Once it is removed instead, this is cancelled.
+                await anyio.sleep(_WRITTEN_SECONDS)
+
+    async def _receive(self, uid: str, sock: socket.socket) -> None:
+        with sock:
             async with anyio.create_task_group() as guests:
                 while True:
                     await wait_readable(sock)

@@ -194,8 +194,13 @@ class Cgroups(Places):
         return self.unified is not None and self._programs.limit(self.unified.mount + path, rules)
 
     def close(self) -> None:
-        """Closes the fds of loaded BPF programs; those on cgroups stay in force. Idempotent."""
+        """Closes the fds of loaded BPF programs; those on cgroups stay in force. Idempotent.
+
+        With "/" as the root, the directories that this has made for every container go too, where they are empty.
+        """
         self._programs.close()
+        if self.root == "/":
+            self._remove_flat_root()
 
     # --- looking ----------------------------------------------------------------------------------
 
@@ -329,8 +334,6 @@ class Cgroups(Places):
                 remove_tree(directory, deadline)
             except CgroupError as error:
                 failed = failed or error
-        if self.root == "/":
-            self._remove_flat_root()
         if failed is not None:
             raise failed
 

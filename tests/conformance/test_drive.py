@@ -69,6 +69,10 @@ async def remote(
         async with RemoteRuntime(containerd_socket) as opened:
             opened.image = containerd.IMAGE  # type: ignore[attr-defined]
             yield opened
+            # What a test that failed has left: it would hold on to the cgroups of all that follow.
+            for each in await opened.list_pod_sandbox():
+                await opened.stop_pod_sandbox(each.id)
+                await opened.remove_pod_sandbox(each.id)
         return
     async with _own_server(layout, runtime) as path, RemoteRuntime(path) as opened:
         opened.image = HOST_IMAGE  # type: ignore[attr-defined]
