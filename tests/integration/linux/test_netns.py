@@ -137,7 +137,8 @@ subprocess.run(["ip", "netns", "add", "theirs"], check=True)
 listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout.split()
 netns.remove("/run/netns/ours")
 subprocess.run(["ip", "netns", "delete", "theirs"], check=True)
-left = [line.split()[4] for line in open("/proc/self/mountinfo") if "/run/netns/" in line.split()[4]]
+mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
+left = [each for each in mounts if each in ("/run/netns/ours", "/run/netns/theirs")]
 print(sorted(each for each in listed if each in ("ours", "theirs")), os.listdir("/run/netns"), left)
 """
 
