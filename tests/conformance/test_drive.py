@@ -278,7 +278,8 @@ def _directories(layout: Layout) -> list[str]:
 async def _podlite(verb: str, *arguments: str, input: bytes = b"") -> tuple[int, str]:
     """(exit status, both outputs)."""
     command = [sys.executable, "-m", "podlite", verb, *arguments]
-    done = await anyio.run_process(command, input=input, check=False, stderr=subprocess.STDOUT)
+    with anyio.fail_after(60):  # a command that hangs is ended, and the test with it
+        done = await anyio.run_process(command, input=input, check=False, stderr=subprocess.STDOUT)
     return done.returncode, done.stdout.decode()
 
 
