@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from podlite.cli.guest import open_shim
+from podlite.agent.foreign_pods import open_shim
 from podlite.runtime.container.attach import attach_to
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 from anyio import to_thread
 
-from podlite.cli.guest import open_shim
+from podlite.agent.foreign_pods import open_shim
 from podlite.cli.raw_terminal import RawTerminal, window_size
 from podlite.cri.errors import CRIError
 from podlite.runtime.container.exec import exec_in

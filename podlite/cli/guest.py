@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from podlite.agent.pod_socket import NoShimError, connect, sandbox_directories
 from podlite.errors import PodliteError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from typing import Any
 
     from podlite.kubelet.written_pods import WrittenPod
-    from podlite.runtime.shim_client import ShimClient
 
-__all__ = ["NoShimError", "Visit", "open_shim", "running_container", "sandbox_directories"]
+__all__ = ["NoShimError", "Visit", "running_container", "sandbox_directories"]
 
 # A shim answers at once, if it answers at all.
 ANSWER_SECONDS = 10.0
@@ -57,29 +54,6 @@ class Visit:
 
     def __exit__(self, *error: object) -> None:
         self._sock.close()
-
-
-@asynccontextmanager
-async def open_shim(found: WrittenPod) -> AsyncIterator[ShimClient]:
-    """The pod's shim, as a guest of an event loop. Raises NoShimError."""
-    import anyio
-
-    from podlite.runtime.shim_client import ShimClient
-
-    sock = connect(found)
-    meta = found.pod.metadata
-    try:
-        async with anyio.create_task_group() as tasks:
-            shim = ShimClient(sock, ids={"pod": f"{meta.namespace}/{meta.name}"})
-            shim.start_serving(tasks)
-            try:
-                yield shim
-            finally:
-                shim.close()
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None  # the caller's own error stays what it is
-        raise
 
 
 def running_container(found: WrittenPod, name: str) -> str:
