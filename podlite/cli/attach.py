@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 from podlite.cli import options, pods, terminal
@@ -60,7 +61,7 @@ async def _attach(found: WrittenPod, container: Container, container_id: str, ar
     raw = arguments.tty and container.tty and arguments.stdin and os.isatty(0)
     with StatusWatch(found, container.name) as watch:
         async with open_attachment(
-            found, container_id, watch.ended, tty=container.tty, stdin=arguments.stdin
+            found, container_id, partial(watch.ended, container_id), tty=container.tty, stdin=arguments.stdin
         ) as attached:
             if raw:
                 if not arguments.quiet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -42,16 +43,22 @@ async def follow_debugger(found: WrittenPod, container: EphemeralContainer) -> i
     """Until the container has ended; returns its exit code. Raises PodliteError where it does not start."""
     with StatusWatch(found, container.name) as watch:
         status = await watch.started()
+        container_id = _bare(status.container_id)
         if not container.stdin:
-            return await _print(found, watch, container.name)
+            return await _print(found, watch, container.name, container_id)
         try:
-            return await _attach(found, watch, container, status.container_id.partition("://")[2])
+            return await _attach(found, watch, container, container_id)
         except FailedPreconditionError:
             # It has ended already; what it said is in its log.
-            return await _print(found, watch, container.name)
+            return await _print(found, watch, container.name, container_id)
 
 
-async def _print(found: WrittenPod, watch: StatusWatch, name: str) -> int:
+def _bare(container_id: str) -> str:
+    """Of `<runtime>://<id>` the id. Pure."""
+    return container_id.partition("://")[2]
+
+
+async def _print(found: WrittenPod, watch: StatusWatch, name: str, container_id: str) -> int:
     """Without our input, its output comes from its log: nothing of it is missed."""
     from podlite.cli.lines import Lines
     from podlite.cli.log_follow import Follow
@@ -68,11 +75,12 @@ async def _print(found: WrittenPod, watch: StatusWatch, name: str) -> int:
         writer.end()
 
     await to_thread.run_sync(follow, abandon_on_cancel=True)
-    return await watch.ended()
+    return await watch.ended(container_id)
 
 
 async def _attach(found: WrittenPod, watch: StatusWatch, container: EphemeralContainer, container_id: str) -> int:
-    async with open_attachment(found, container_id, watch.ended, tty=container.tty, stdin=True) as attached:
+    ended = partial(watch.ended, container_id)
+    async with open_attachment(found, container_id, ended, tty=container.tty, stdin=True) as attached:
         if container.tty:
             terminal.note("If you don't see a command prompt, try pressing enter.")
             await attached.resize(*window_size(0 if os.isatty(0) else 1))
@@ -112,12 +120,17 @@ class StatusWatch:
         said = f"{why.reason}: {why.message}" if why is not None and why.message else why.reason if why else ""
         raise PodliteError(f"container {self._name} does not start{f': {said}' if said else ''}")
 
-    async def ended(self) -> int:
-        """Its exit code once it has ended."""
+    async def ended(self, container_id: str) -> int:
+        """The exit code of that instance once it has ended. Raises PodliteError if nobody knows it any more."""
         while True:
             status = self._look()
-            if status is not None and status.state.terminated is not None:
-                return status.state.terminated.exit_code
+            if status is not None:
+                # The next instance may run before anybody has seen that this one had ended.
+                for each in (status.state.terminated, status.last_state.terminated):
+                    if each is not None and _bare(each.container_id or status.container_id) == container_id:
+                        return each.exit_code
+                if status.last_state.terminated is not None and _bare(status.container_id) != container_id:
+                    raise PodliteError(f"container {self._name} has ended, and been started more than once since")
             await self._change()
 
     def _look(self) -> ContainerStatus | None:

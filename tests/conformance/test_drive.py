@@ -283,6 +283,23 @@ async def _podlite(verb: str, *arguments: str, input: bytes = b"") -> tuple[int,
     return done.returncode, done.stdout.decode()
 
 
+# It says that it is there until it is heard: containerd passes the input on before it attaches to the output.
+_TALK = "while :; do echo here; sleep 0.05; done & read line; kill $!; echo got $line; exit 9"
+
+
+async def _attached(pod: list[str], input: bytes) -> tuple[int, str]:
+    """(exit status, the last line) of an attachment to _TALK that answers the first line with `input`."""
+    command = [sys.executable, "-m", "podlite", "attach", "-i", *pod]
+    with anyio.fail_after(60):
+        async with await anyio.open_process(command, stderr=None) as process:
+            assert process.stdin is not None and process.stdout is not None
+            said = await process.stdout.receive()
+            await process.stdin.send(input)  # and not its end: containerd detaches from the output, too
+            async for chunk in process.stdout:
+                said += chunk
+            return await process.wait(), said.decode().splitlines()[-1]
+
+
 @asynccontextmanager
 async def _foreground_run(remote: RemoteRuntime, layout: Layout, directory: Path) -> AsyncIterator[anyio.abc.Process]:
     """`podlite run` of a pod on the runtime, once its containers run; killed at the end if it still runs."""
@@ -292,7 +309,7 @@ async def _foreground_run(remote: RemoteRuntime, layout: Layout, directory: Path
         "apiVersion: v1\nkind: Pod\nmetadata: {name: driven}\n"
         "spec:\n  terminationGracePeriodSeconds: 1\n  containers:\n"
         f"  - {{name: c, image: '{image}', command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.05; done']}}\n"
-        f"  - {{name: talks, image: '{image}', stdin: true, command: [sh, -c, 'read line; echo got $line; exit 9']}}\n"
+        f"  - {{name: talks, image: '{image}', stdin: true, command: [sh, -c, '{_TALK}']}}\n"
     )
     arguments = [*_directories(layout), f"--runtime-endpoint={remote.endpoint}", str(manifest)]
     process = await anyio.open_process([sys.executable, "-m", "podlite", "run", *arguments], stdout=None, stderr=None)
@@ -322,7 +339,7 @@ async def test_commands_reach_a_pod_on_another_runtime(remote: RemoteRuntime, la
         assert await _podlite("exec", "-i", *pod, "-c", "c", "--", "cat", input=b"in") == (0, "in")
         code, said = await _podlite("exec", *pod, "-c", "c", "--", "/no/such/program")
         assert (code, "/no/such/program" in said) == (127, True)
-        assert await _podlite("attach", "-i", *pod, "-c", "talks", input=b"a line\n") == (9, "got a line\n")
+        assert await _attached([*pod, "-c", "talks"], b"a line\n") == (9, "got a line")
         code, inside = await _podlite("nsenter", *pod, "-c", "c", "--net", "--", "readlink", "/proc/self/ns/net")
         assert (code, inside.startswith("net:["), inside.strip() != os.readlink("/proc/self/ns/net")) == (0, True, True)
         image = remote.image  # type: ignore[attr-defined]
