@@ -118,6 +118,19 @@ def drops_signal(pid: int, number: int) -> bool:
     return first[-1:] == [b"1"] and not caught >> (number - 1) & 1
 
 
+def signal_child(pid: int, number: int, *, group: bool = False) -> None:
+    """Sends a signal to a child that is not reaped yet, so that the pid is nobody else's; one that is dead is no error.
+
+    With `group` to its whole process group, as a terminal would: it leads one as soon as it has its session.
+    """
+    for send in (os.killpg, os.kill) if group else (os.kill,):
+        try:
+            send(pid, number)
+            return
+        except ProcessLookupError:
+            pass
+
+
 def set_child_subreaper() -> None:
     """Orphaned descendants become children of this process instead of init's. Not inherited by children."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)

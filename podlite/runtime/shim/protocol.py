@@ -148,3 +148,11 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
             os.close(fd)
         raise
     return message, fds
+
+
+def take(fds: list[int], index: int) -> int:
+    """A descriptor of a request that is to outlive it; -1 for an index of -1."""
+    if index < 0:
+        return -1
+    fd, fds[index] = fds[index], -1
+    return fd
