@@ -92,24 +92,23 @@ def shared_state_dir() -> Iterator[str]:
 @pytest.fixture
 def layout(short_tmp: str, shared_state_dir: str) -> Iterator[Layout]:
     """Directories of the test's own, so that it can be run beside a podlite that somebody uses."""
-    from podlite.linux.cgroups import Cgroups
     from podlite.linux.syscalls import MNT_DETACH, umount2
     from podlite.runtime.layout import Layout
+    from tests.support.cgroup_roots import own_root, remove_root
 
     made = Layout(
         run_dir=f"{short_tmp}/run",
         state_dir=shared_state_dir,
         log_dir=f"{short_tmp}/log",
         netns_dir=f"{short_tmp}/netns",
-        cgroup_root=f"/podlite-test-{os.getpid()}",
+        cgroup_root=own_root(),
     )
     yield made
     try:
         umount2(made.netns_dir, MNT_DETACH)
     except OSError:
         pass  # never made, or no mount point
-    # The pods' cgroups are the kubelet side's to remove, and not every test has one.
-    Cgroups.detect(made.cgroup_root).remove(made.cgroup_root)
+    remove_root(made.cgroup_root)
 
 
 @pytest.fixture

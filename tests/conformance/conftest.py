@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import anyio
@@ -17,8 +18,15 @@ from tests.support.cri_wire import Client
 
 @pytest.fixture(scope="session", autouse=True)
 def grpc_aio() -> None:
-    """grpc.aio starts a thread with its first object, which then stays: not one of a test."""
-    grpc.aio.init_grpc_aio()
+    """grpc.aio starts a thread with its first object, which then stays: not one of a test.
+
+    In a loop, for it takes the thread's, of which there is none after any asyncio.run().
+    """
+
+    async def initialize() -> None:
+        grpc.aio.init_grpc_aio()
+
+    asyncio.run(initialize())
 
 
 @pytest.fixture

@@ -112,8 +112,9 @@ def test_a_terminal(running: Podlite) -> None:
         terminal.type("until [ \"$(stty size)\" = '22 77' ]; do sleep 0.05; done; echo res''ized\r")
         terminal.until("resized")
         # ^C ends what runs in there, not us: it is typed, and the terminal over there knows what it means.
-        terminal.type("sleep 1000\r")
-        terminal.until("sleep 1000")
+        # Not before that has the terminal: the shell would get the signal, and ignore it.
+        terminal.type("sh -c 'echo in fore\"\"ground; exec sleep 1000'\r")
+        terminal.until("in foreground")
         terminal.type("\x03")
         terminal.type("echo interr''upted $?\r")
         terminal.until("interrupted 130")

@@ -25,6 +25,7 @@ from podlite.linux.syscalls import MNT_DETACH, umount2
 from podlite.runtime.layout import Layout
 from podlite.runtime.network.none import NoneNetwork
 from podlite.runtime.service import Runtime
+from tests.support.cgroup_roots import own_root
 from tests.support.containers import HOST_IMAGE
 from tests.support.invariants import Invariants
 from tests.support.leaks import leaked, machine_state
@@ -183,7 +184,7 @@ def test_whatever_happens_to_real_containers(shared_state_dir: str, pod: Pod, st
         state_dir=shared_state_dir,
         log_dir=f"{directory}/log",
         netns_dir=f"{directory}/netns",
-        cgroup_root=f"/podlite-test-{os.getpid()}",
+        cgroup_root=own_root(),
     )
     before = machine_state()
     try:

@@ -11,6 +11,7 @@ import pytest
 from podlite.kubelet.types import KubeletConfig
 from podlite.linux.syscalls import MNT_DETACH, umount2
 from tests.integration.kubelet_makers.makers import mounts_below
+from tests.support.cgroup_roots import own_root
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,7 +30,7 @@ def config(tmp_path: Path) -> Iterator[KubeletConfig]:
         log_dir=str(tmp_path / "log"),
         memory_bytes=1 << 30,
         cpu_count=2,
-        cgroup_root=f"/podlite-test-{os.getpid()}",
+        cgroup_root=own_root(),
     )
     left = mounts_below(str(tmp_path))
     for path in left:

@@ -19,6 +19,7 @@ from podlite.cri.types import PodSandboxConfig, PodSandboxMetadata
 from podlite.runtime.layout import Layout
 from podlite.runtime.network.cni.network import CNINetwork
 from podlite.runtime.service import Runtime
+from tests.support.cgroup_roots import own_root, remove_root
 
 RESULT = '{"cniVersion": "1.0.0", "ips": [{"address": "192.0.2.77/24"}]}'
 
@@ -125,11 +126,12 @@ async def hanging(host: Host) -> AsyncIterator[Runtime]:
         state_dir=f"{host.run_dir}/state",
         log_dir=f"{host.run_dir}/log",
         netns_dir=f"{host.run_dir}/netns",
-        cgroup_root=f"/podlite-test-{os.getpid()}",
+        cgroup_root=own_root(),
     )
     network = CNINetwork(layout.run_dir, layout.state_dir, conf_dir=conf_dir, bin_dirs=[bin_dir])
     async with Runtime(layout, network=network, namespace_threads=2) as runtime:
         yield runtime
+    remove_root(layout.cgroup_root)
 
 
 @pytest.mark.anyio
