@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -127,6 +128,15 @@ async def test_sandbox_errors(client: Client, layout: Layout) -> None:
     assert (code, "'kata'" in sentence) == (grpc.StatusCode.INVALID_ARGUMENT, True)
     code, _ = await code_of(client.StopPodSandbox())
     assert code == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_no_sandbox_sets_a_parameter_of_the_machine(client: Client, layout: Layout) -> None:
+    """Only those of its namespaces are a pod's own (namespaces(7)), however their names are written."""
+    config = pod_config(layout)
+    # The value that it has, so that nobody is harmed where this is let through.
+    config.linux.sysctls["net/../kernel/threads-max"] = Path("/proc/sys/kernel/threads-max").read_text().strip()
+    code, sentence = await code_of(client.RunPodSandbox(config=config))
+    assert (code, "threads-max" in sentence) == (grpc.StatusCode.INVALID_ARGUMENT, True)
 
 
 async def test_the_life_of_a_container(client: Client, layout: Layout) -> None:

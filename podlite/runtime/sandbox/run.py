@@ -22,6 +22,7 @@ from podlite.runtime.network.interface import PodNetwork, PodNetworkRequest, Pod
 from podlite.runtime.network.none import HostNetwork
 from podlite.runtime.sandbox.files import write_files, write_spare_files
 from podlite.runtime.sandbox.remove import remove_directory
+from podlite.runtime.sandbox.rules import check_sandbox, is_network
 from podlite.runtime.sandbox.user_namespace import host_root, id_maps
 from podlite.runtime.spawner import ForkRequest
 from podlite.runtime.store import Sandbox
@@ -37,13 +38,11 @@ LOCK = "lock"
 SHM_SIZE = 64 << 20
 # The runtime handlers that there are: podlite's own is the default one, and has a name.
 HANDLERS = ("", "podlite")
-# ipc_namespaces(7): what a pod's ipc namespace has of its own.
-_IPC_SYSCTLS = ("kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.", "kernel/shm", "kernel/msg", "kernel/sem")
 
 
 async def run_pod_sandbox(runtime: Runtime, config: PodSandboxConfig, runtime_handler: str) -> str:
     """See RuntimeService.run_pod_sandbox."""
-    _check(config)
+    check_sandbox(config)
     if runtime_handler not in HANDLERS:
         raise InvalidArgumentError(
             f'no runtime for "{runtime_handler}" is configured', hint=f"the only other one is {HANDLERS[-1]}"
@@ -92,28 +91,6 @@ async def make_sandbox(
 def _sysctls(sandbox: Sandbox) -> dict[str, str]:
     linux = sandbox.config.linux
     return linux.sysctls if linux is not None else {}
-
-
-def is_network(sysctl: str) -> bool:
-    """Whether a kernel parameter belongs to the network namespace; the others that a pod can have to the ipc one."""
-    return sysctl.startswith(("net.", "net/"))
-
-
-def _check(config: PodSandboxConfig) -> None:
-    metadata = config.metadata
-    if not metadata.name or not metadata.uid or not metadata.namespace:
-        raise InvalidArgumentError("a sandbox's metadata needs a name, a uid and a namespace")
-    if "/" in metadata.uid or metadata.uid in (".", ".."):
-        raise InvalidArgumentError(f"{metadata.uid!r} cannot be a pod's uid: it is to be the name of a directory")
-    linux = config.linux
-    if linux is None or not linux.sysctls:
-        return
-    options = linux.security_context.namespace_options if linux.security_context is not None else None
-    for name in linux.sysctls:
-        shared = options is not None and (options.network if is_network(name) else options.ipc) == NamespaceMode.NODE
-        # What is in no namespace of the pod's own would be set for the whole machine.
-        if shared or not (is_network(name) or name.startswith(_IPC_SYSCTLS)):
-            raise InvalidArgumentError(f"sysctl {name} is not the pod's own: it would be set for the whole machine")
 
 
 def _new_sandbox(runtime: Runtime, config: PodSandboxConfig) -> Sandbox:
