@@ -116,6 +116,26 @@ def set_attributes(mount_fd: int, attributes: int, *, recursive: bool = False, p
     )
 
 
+def is_shared(path: str) -> bool:
+    """Whether what is mounted there, or what the path lies on, passes its mounts on to others (mount_namespaces(7)).
+
+    Of this mount namespace. Raises OSError.
+    """
+    fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+            number = next((line.split()[1] for line in file if line.startswith("mnt_id:")), "")
+    finally:
+        os.close(fd)
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            words = line.split(" ")
+            if words[0] == number:
+                # proc_pid_mountinfo(5): six fields, optional ones, "-".
+                return any(word.startswith("shared:") for word in words[6 : words.index("-")])
+    return False
+
+
 def map_ids(mount_fd: int, user_namespace: int) -> None:
     """Shows a detached mount's files with the ids of a user namespace: those that are 0 belong to its root (Linux
     5.12). Raises OSError, EINVAL for a file system that cannot do it."""

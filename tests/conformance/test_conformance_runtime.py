@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,95 @@ async def test_mounts_that_contradict_themselves(
     call = client.CreateContainer(pod_sandbox_id=sandbox, config=made, sandbox_config=config)
     code, said = await code_of(call)
     assert (code, sentence in said) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "sentence"),
+    [
+        # A Bind without a path is the server's own directory to open_tree(2).
+        ({"mounts": [{"container_path": "/x"}]}, "INVALID_ARGUMENT", "no absolute path"),
+        ({"mounts": [{"container_path": "/x", "host_path": "tmp"}]}, "INVALID_ARGUMENT", "no absolute path"),
+        ({"devices": [{"host_path": "/dev/null", "permissions": "rwx"}]}, "INVALID_ARGUMENT", "'rwx'"),
+        ({"devices": [{"host_path": "/etc/passwd", "permissions": "r"}]}, "UNKNOWN", "not a device"),
+        ({"working_dir": "/a\0b"}, "INVALID_ARGUMENT", "NUL"),
+        ({"envs": [{"key": "A", "value": b"a\0b"}]}, "INVALID_ARGUMENT", "NUL"),
+        ({"envs": [{"key": "A=B", "value": b""}]}, "INVALID_ARGUMENT", "'A=B'"),
+        ({"linux": {"resources": {"oom_score_adj": -2000}}}, "INVALID_ARGUMENT", "-2000"),
+        ({"linux": {"security_context": {"supplemental_groups": [-1]}}}, "INVALID_ARGUMENT", "-1"),
+        (
+            {"linux": {"security_context": {"seccomp": {"profile_type": 0, "localhost_ref": "/x.json"}}}},
+            "INVALID_ARGUMENT",
+            "only Localhost",
+        ),
+        # What podlite does not do is said; the container would be without its device, or its confinement.
+        ({"CDI_devices": [{"name": "vendor.com/gpu=0"}]}, "UNIMPLEMENTED", "vendor.com/gpu=0"),
+        ({"linux": {"security_context": {"apparmor": {"profile_type": 0}}}}, "FAILED_PRECONDITION", "AppArmor"),
+        (
+            {"linux": {"security_context": {"apparmor": {"profile_type": 2, "localhost_ref": "mine"}}}},
+            "FAILED_PRECONDITION",
+            "AppArmor",
+        ),
+    ],
+)
+async def test_what_no_container_can_have(
+    client: Client, layout: Layout, fields: dict[str, Any], code: str, sentence: str
+) -> None:
+    sandbox, config = await client.sandbox(layout)
+    made = container_config(["/bin/true"], **fields)
+    call = client.CreateContainer(pod_sandbox_id=sandbox, config=made, sandbox_config=config)
+    found, said = await code_of(call)
+    assert (found.name, sentence in said) == (code, True), said
+    assert not (await client.ListContainers()).containers
+
+
+async def test_a_host_path_that_is_not_there_is_made(client: Client, layout: Layout, tmp_path: Path) -> None:
+    """As containerd's WithMounts and docker have it: a directory, 0755."""
+    sandbox, config = await client.sandbox(layout)
+    script = "stat -c %F:%a:%u /x"
+    mounts = [{"container_path": "/x", "host_path": f"{tmp_path}/a/b"}]
+    id = await client.container(sandbox, config, ["/bin/sh", "-c", script], mounts=mounts)
+    assert (await exited(client, id)).exit_code == 0
+    assert read_log(f"{config.log_directory}/main.log")["stdout"] == b"directory:755:0\n"
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+async def test_bidirectional_needs_a_shared_mount(client: Client, layout: Layout, tmp_path: Path) -> None:
+    """mount_namespaces(7): what is mounted on a private mount is passed on to nobody."""
+    subprocess.run(["mount", "--bind", tmp_path, tmp_path], check=True)
+    try:
+        sandbox, config = await client.sandbox(layout)
+        for kind in ("private", "shared"):
+            subprocess.run(["mount", f"--make-{kind}", tmp_path], check=True)
+            made = container_config(
+                ["/bin/sleep", "1000"],
+                name=kind,
+                mounts=[
+                    {
+                        "container_path": "/x",
+                        "host_path": str(tmp_path),
+                        "propagation": wire.PROPAGATION_BIDIRECTIONAL,
+                    }
+                ],
+            )
+            answer = await client.CreateContainer(pod_sandbox_id=sandbox, config=made, sandbox_config=config)
+            code, said = await code_of(client.StartContainer(container_id=answer.container_id))
+            assert (code == grpc.StatusCode.OK, "shared mount" in said) == (kind == "shared", kind == "private")
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+async def test_a_directory_of_devices(client: Client, layout: Layout, tmp_path: Path) -> None:
+    """containerd's and runc's: the device nodes in it, and in what lies in it."""
+    (tmp_path / "deeper").mkdir()
+    os.mknod(tmp_path / "zero", 0o020666, os.makedev(1, 5))
+    os.mknod(tmp_path / "deeper" / "full", 0o020666, os.makedev(1, 7))
+    (tmp_path / "file").touch()
+    sandbox, config = await client.sandbox(layout)
+    script = "cd /dev/ours && head -c 2 zero | od -An -tx1; find . -type c | sort"
+    devices = [{"host_path": str(tmp_path), "container_path": "/dev/ours", "permissions": "rw"}]
+    id = await client.container(sandbox, config, ["/bin/sh", "-c", script], devices=devices)
+    await exited(client, id)
+    assert read_log(f"{config.log_directory}/main.log")["stdout"] == b" 00 00\n./deeper/full\n./zero\n"
 
 
 async def test_a_start_that_fails(client: Client, layout: Layout) -> None:

@@ -17,8 +17,9 @@ from podlite.cri.types import (
 )
 from podlite.linux.cgroups import CgroupError, CgroupUnavailable, Resources
 from podlite.linux.devices import ALLOW_ALL, DEFAULT_RULES, DeviceRule, rule_for
-from podlite.runtime.container.mount_rules import check_mounts
+from podlite.runtime.container.devices import device_nodes
 from podlite.runtime.container.process import security_context
+from podlite.runtime.container.rules import check_container
 from podlite.runtime.image.merged import MergedTree
 from podlite.runtime.image.reference import digest_reference
 from podlite.runtime.image.rootfs import RootfsDescription, describe_rootfs, resolve_user
@@ -57,7 +58,7 @@ async def create_container(
 ) -> str:
     """See RuntimeService.create_container."""
     sandbox = runtime.store.ready_sandbox(pod_sandbox_id)
-    check_mounts(config.mounts)
+    check_container(config)
     container = Container(new_id(), sandbox, config, time.time_ns())
     with step("container.create", **container.ids):
         async with Undo(f"creating container {config.metadata.name} of pod {sandbox.pod}") as undo:
@@ -224,7 +225,7 @@ def device_rules(container: Container) -> tuple[DeviceRule, ...]:
     if security_context(container.config).privileged:
         return ALLOW_ALL
     extra: list[Any] = []
-    for device in container.config.devices:
+    for device in device_nodes(container.config.devices):
         try:
             extra.append(rule_for(device.host_path, device.permissions or "rwm"))
         except OSError as error:

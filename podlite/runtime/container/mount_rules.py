@@ -20,6 +20,8 @@ def check_mounts(mounts: Iterable[Mount]) -> None:
                     f"{where} is to be recursively read-only, which needs private propagation, not "
                     f"{mount.propagation.name}"
                 )
+        if mount.image is None and not mount.host_path.startswith("/"):
+            raise InvalidArgumentError(f"{where} is to be of the host's {mount.host_path!r}, which is no absolute path")
         if mount.image is not None:
             if not mount.readonly:
                 raise InvalidArgumentError(f"{where} is an image, and images are mounted read-only")

@@ -47,7 +47,7 @@ class Source(msgspec.Struct, frozen=True):
 
     With `layers`, it is not a path but the files of an image, from these directories, the top one first; `sub_path` is
     what of it is meant, and `path` its name. `mapped`: in a pod with users of its own its files must be shown with
-    their ids; others are where that can be.
+    their ids; others are where that can be. `make`: where there is nothing, a directory is made.
     """
 
     path: str
@@ -58,6 +58,7 @@ class Source(msgspec.Struct, frozen=True):
     propagation: int = MS_PRIVATE
     recursive: bool = True
     mapped: bool = False
+    make: bool = False
 
 
 class Plan(msgspec.Struct):
@@ -135,6 +136,8 @@ def _source_of(mount: Mount, images: Mapping[str, Sequence[str]]) -> Source:
         recursive_read_only=mount.recursive_read_only,
         propagation=_PROPAGATION[mount.propagation],
         mapped=bool(mount.uidMappings),
+        # As docker, containerd and CRI-O have it: manifests rely on it (hostPath without a type).
+        make=True,
     )
 
 
@@ -197,6 +200,8 @@ def open_sources(sources: list[Source], *, devices: bool, user_namespace: int = 
 
 def _open_source(source: Source, *, devices: bool) -> int:
     try:
+        if source.make and not os.path.lexists(source.path):
+            os.makedirs(source.path, mode=0o755, exist_ok=True)
         fd = _image(source) if source.layers else mounts.clone(source.path, recursive=source.recursive)
     except OSError as error:
         if error.errno == errno.ENOENT:
@@ -204,8 +209,8 @@ def _open_source(source: Source, *, devices: bool) -> int:
         raise CRIError(f"{source.path} cannot be mounted: {error.strerror}") from error
     try:
         if source.propagation == MS_SHARED:
-            # Shared with the host already, or it could not be bidirectional; the clone is in the same peer group.
-            pass
+            # The clone is in the peer group of what it is a clone of, if that is in one.
+            _check_shared(source.path)
         else:
             # A clone of a shared mount is its peer: what the container mounts below it would appear on the host.
             mounts.set_attributes(fd, 0, recursive=source.recursive, propagation=source.propagation)
@@ -218,6 +223,14 @@ def _open_source(source: Source, *, devices: bool) -> int:
         os.close(fd)
         raise CRIError(f"the mount of {source.path} cannot be configured: {error.strerror}") from error
     return fd
+
+
+def _check_shared(path: str) -> None:
+    if not mounts.is_shared(path):
+        raise CRIError(
+            f"{path} cannot be mounted with Bidirectional propagation: it does not lie on a shared mount",
+            hint=f"mount --make-shared what it lies on (findmnt -T {path})",
+        )
 
 
 def _map_ids(source: Source, fd: int, user_namespace: int) -> None:

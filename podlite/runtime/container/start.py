@@ -13,6 +13,7 @@ from podlite.errors import explain
 from podlite.linux import capabilities, mounts
 from podlite.linux.syscalls import MOUNT_ATTR_NODEV
 from podlite.runtime.container import mounts as mount_plan
+from podlite.runtime.container.devices import device_nodes
 from podlite.runtime.container.process import command_line, environment, security_context
 from podlite.runtime.container.streams import ContainerStreams
 from podlite.runtime.sandbox.user_namespace import open_user_namespace
@@ -315,7 +316,7 @@ def _pid_namespace(container: Container) -> str:
 def _devices(container: Container, privileged: bool) -> list[Message]:
     if privileged:
         return host_devices()
-    return [_device(each.host_path, each.container_path) for each in container.config.devices]
+    return [_device(each.host_path, each.container_path) for each in device_nodes(container.config.devices)]
 
 
 def _device(host_path: str, container_path: str) -> Message:
