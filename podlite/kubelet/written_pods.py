@@ -167,7 +167,12 @@ def find(directory: str) -> WrittenPod:
     """The pod in a directory of the run directory. Raises OSError, and ValueError for what is no pod."""
     pod = read_pod(f"{directory}/{NAME}")
     holder, held = read_holder(directory)
-    return WrittenPod(pod, directory, holder, held, os.path.exists(f"{directory}/{KEPT}"))
+    kept = os.path.exists(f"{directory}/{KEPT}")
+    if not held:
+        # Whoever removes a pod removes this file first, and gives up the lock last: a pod is an orphan's only if the
+        # file is there still. And what its process wrote last, it may have written after the first look.
+        pod = read_pod(f"{directory}/{NAME}")
+    return WrittenPod(pod, directory, holder, held, kept)
 
 
 def find_pods(run_dir: str) -> list[WrittenPod]:

@@ -14,7 +14,7 @@ from msgspec import structs
 from podlite.api.events import Event
 from podlite.api.pod import Pod
 from podlite.api.status import PodStatus
-from podlite.kubelet import pod_json
+from podlite.kubelet import pod_json, written_pods
 from podlite.kubelet.pod_json import PodJson
 from podlite.kubelet.written_pods import read_pods
 from tests.support.clock import FakeClock, settle
@@ -118,3 +118,51 @@ async def test_a_directory_that_cannot_be_written(tmp_path: Path, monkeypatch: p
         files.close()
     assert said[0][0] == "a pod's file cannot be written"
     assert said[0][1]["why"] == "Not a directory"
+
+
+@pytest.mark.parametrize("at", ["the lock", "the mark"])
+async def test_a_pod_that_is_removed_while_somebody_looks_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Not an orphan of a process that was killed, which is what a manifest without the lock's holder would be."""
+    async with anyio.create_task_group() as tasks:
+        files = PodJson(test_config(tmp_path), tasks, FakeClock())
+        files.put(version(1))
+        await files.flush()
+        (found,) = written_pods.find_pods(f"{tmp_path}/run")
+        assert found.held and not found.orphaned
+        if at == "the mark":
+            files.close()
+            written_pods.keep(found.directory)
+            assert written_pods.find(found.directory).kept
+        module, name = (written_pods, "read_holder") if at == "the lock" else (written_pods.os.path, "exists")
+        original = getattr(module, name)
+
+        def removed_before(path: str) -> object:
+            files.remove(UID)
+            return original(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, removed_before)
+            with pytest.raises(FileNotFoundError):
+                written_pods.find(found.directory)
+        assert written(tmp_path) == []
+
+
+async def test_what_a_process_wrote_last_is_what_is_seen_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may write, and end, between the look at the manifest and the look at its lock."""
+    async with anyio.create_task_group() as tasks:
+        files = PodJson(test_config(tmp_path), tasks, FakeClock())
+        files.put(version(1))
+        await files.flush()
+        (found,) = written_pods.find_pods(f"{tmp_path}/run")
+        original = written_pods.read_holder
+
+        def ended_before(directory: str) -> tuple[written_pods.Holder, bool]:
+            written_pods.write_pod(directory, version(2))
+            files.close()
+            return original(directory)
+
+        monkeypatch.setattr(written_pods, "read_holder", ended_before)
+        found = written_pods.find(found.directory)
+        assert (found.held, found.pod.status.reason) == (False, "2")
