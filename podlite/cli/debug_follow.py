@@ -16,12 +16,14 @@ from podlite.cli.exec_streams import Session
 from podlite.cli.raw_terminal import RawTerminal, window_size
 from podlite.cri.errors import FailedPreconditionError
 from podlite.errors import PodliteError
+from podlite.kubelet.instance_end import bare_id, instance_end
 from podlite.kubelet.log_source import find_status
 from podlite.kubelet.written_pods import find
 from podlite.linux import inotify
 
 if TYPE_CHECKING:
     from podlite.api.container import EphemeralContainer
+    from podlite.api.pod import Pod
     from podlite.api.status import ContainerStatus
     from podlite.kubelet.written_pods import WrittenPod
 
@@ -43,7 +45,7 @@ async def follow_debugger(found: WrittenPod, container: EphemeralContainer) -> i
     """Until the container has ended; returns its exit code. Raises PodliteError where it does not start."""
     with StatusWatch(found, container.name) as watch:
         status = await watch.started()
-        container_id = _bare(status.container_id)
+        container_id = bare_id(status.container_id)
         if not container.stdin:
             return await _print(found, watch, container.name, container_id)
         try:
@@ -51,11 +53,6 @@ async def follow_debugger(found: WrittenPod, container: EphemeralContainer) -> i
         except FailedPreconditionError:
             # It has ended already; what it said is in its log.
             return await _print(found, watch, container.name, container_id)
-
-
-def _bare(container_id: str) -> str:
-    """Of `<runtime>://<id>` the id. Pure."""
-    return container_id.partition("://")[2]
 
 
 async def _print(found: WrittenPod, watch: StatusWatch, name: str, container_id: str) -> int:
@@ -122,25 +119,21 @@ class StatusWatch:
 
     async def ended(self, container_id: str) -> int:
         """The exit code of that instance once it has ended. Raises PodliteError if nobody knows it any more."""
-        while True:
-            status = self._look()
-            if status is not None:
-                # The next instance may run before anybody has seen that this one had ended.
-                for each in (status.state.terminated, status.last_state.terminated):
-                    if each is not None and _bare(each.container_id or status.container_id) == container_id:
-                        return each.exit_code
-                if status.last_state.terminated is not None and _bare(status.container_id) != container_id:
-                    raise PodliteError(f"container {self._name} has ended, and been started more than once since")
+        while (end := instance_end(self._find(), self._name, container_id)) is None:
             await self._change()
+        return end.exit_code
 
     def _look(self) -> ContainerStatus | None:
+        return find_status(self._find(), self._name)
+
+    def _find(self) -> Pod:
         try:
             found = find(self._directory)
         except FileNotFoundError:
             raise PodliteError(f"the pod was removed, and container {self._name} with it") from None
         if not found.held:
             raise PodliteError("the podlite that ran the pod has ended")
-        return find_status(found.pod, self._name)
+        return found.pod
 
     async def _change(self) -> None:
         await anyio.wait_readable(self._inotify)

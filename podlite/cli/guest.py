@@ -58,6 +58,7 @@ class Visit:
 
 def running_container(found: WrittenPod, name: str) -> str:
     """The id of a container that runs, by the pod's status. Raises PodliteError with the reason where it does not."""
+    from podlite.kubelet.instance_end import bare_id
     from podlite.kubelet.log_source import find_status
 
     pod = found.pod
@@ -79,4 +80,4 @@ def running_container(found: WrittenPod, name: str) -> str:
         elif state is not None and state.waiting is not None and state.waiting.reason:
             why = f"it waits: {state.waiting.reason}"
         raise PodliteError(f"container {name} of pod {pod.metadata.name} is not running: {why}")
-    return status.container_id.partition("://")[2]
+    return bare_id(status.container_id)

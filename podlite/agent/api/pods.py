@@ -16,8 +16,8 @@ from podlite.agent.api.http import StreamedLines, answer, answer_list, flag, num
 from podlite.agent.api.listing import list_or_watch, matcher
 from podlite.agent.sources.static_pods import is_static
 from podlite.api.admission import admit
-from podlite.errors import PodliteError
 from podlite.kubelet.gotime import NANOSECONDS, rfc3339
+from podlite.kubelet.instance_end import bare_id
 from podlite.kubelet.kubelet import PodExists, PodNotFound
 from podlite.kubelet.log_source import find_status, log_source
 from podlite.kubelet.log_watch import DirectoryWatcher
@@ -166,29 +166,14 @@ class PodHandlers:
 
     async def _wait_for_end(self, uid: str, container: str, container_id: str, end: LogEnd) -> None:
         """Until this instance of the container runs no more, by the pod's status."""
-        cache = self._state.pods
-        since = cache.version
-        pod = cache.get(uid)
-        while pod is not None and _runs(find_status(pod, container), container_id):
-            try:
-                async for change in cache.watch(since):
-                    since = change.version
-                    if change.key == uid:
-                        break
-                else:
-                    break
-            except PodliteError:
-                since = cache.version  # too many changes: look again
-            pod = cache.get(uid)
-            if pod is None:
-                break
+        await self._state.until(uid, lambda pod: not _runs(find_status(pod, container), container_id))
         end.set()
 
 
 def _runs(status: ContainerStatus | None, container_id: str) -> bool:
     if status is None or status.state.running is None:
         return False
-    return status.container_id.partition("://")[2] == container_id
+    return bare_id(status.container_id) == container_id
 
 
 def _only_container(pod: Pod) -> str:

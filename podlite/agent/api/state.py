@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import anyio
 
 from podlite.agent.api.cache import WatchCache
-from podlite.agent.api.errors import not_found
+from podlite.agent.api.errors import ApiError, not_found
 from podlite.agent.api.foreign import ForeignPods
 from podlite.kubelet.status_manager import DELETED as POD_DELETED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anyio.abc import TaskStatus
 
     from podlite.agent.controller import PodController
@@ -105,6 +107,20 @@ class ApiState:
         if not found:
             raise not_found("pods", name)
         return max(found, key=lambda each: (each.status.phase not in _OVER, each.metadata.creation_timestamp or ""))
+
+    async def until(self, uid: str, over: Callable[[Pod], bool]) -> Pod | None:
+        """The pod once `over` says so of it; None when it is gone, or the API is closed."""
+        while (pod := self.pods.get(uid)) is not None and not over(pod):
+            try:
+                # No turn of another task between the look and the watch, which begins where it was looked.
+                async for change in self.pods.watch(self.pods.version):
+                    if change.key == uid:
+                        break
+                else:
+                    return None  # closed
+            except ApiError:
+                pass  # too many changes at once: look again
+        return pod
 
     # --- the others -------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from podlite.agent.api.errors import ApiError, bad_request
 from podlite.agent.api.http import answer_error, encode
 from podlite.agent.foreign_pods import NoShimError, open_shim
 from podlite.cri.errors import NotFoundError, UnavailableError
+from podlite.kubelet.instance_end import ForgottenInstanceError, bare_id, instance_end
 from podlite.kubelet.labels import find_container
 from podlite.kubelet.log_source import find_status
 from podlite.rpc.streaming.channels import V5, WEBSOCKET_PROTOCOLS, Channels
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from podlite.agent.api.state import ApiState
     from podlite.api.pod import Pod
+    from podlite.api.status import ContainerStateTerminated
     from podlite.cri.services import ExecStream
     from podlite.kubelet.written_pods import WrittenPod
 
@@ -110,24 +112,31 @@ class StreamHandlers:
             stream: Any
             if attach:
                 uid = written.pod.metadata.uid
-                stream = await attach_to(shim, container_id, lambda: self._ended(uid, wanted.container), **streams)
+                stream = await attach_to(
+                    shim, container_id, lambda: self._ended(uid, wanted.container, container_id), **streams
+                )
             else:
                 stream = await exec_in(shim, container_id, wanted.command, **streams)
             return _Guest(stream, stack.pop_all())
         raise AssertionError
 
-    async def _ended(self, uid: str, container: str) -> int:
-        """Waits until a container of another podlite's pod runs no more, by its status; its exit code."""
-        cache = self._state.pods
-        while (pod := cache.get(uid)) is not None:
-            status = find_status(pod, container)
-            if status is None or status.state.running is None:
-                ended = status.state.terminated if status is not None else None
-                return ended.exit_code if ended is not None else 0
-            async for change in cache.watch(cache.version):
-                if change.key == uid:
-                    break
-        return 0
+    async def _ended(self, uid: str, container: str, container_id: str) -> int:
+        """Waits until that instance of a container of another podlite's pod has ended; its exit code.
+
+        0 where nobody knows it any more: the protocol has no place for an attachment's exit code.
+        """
+        end: ContainerStateTerminated | None = None
+
+        def over(pod: Pod) -> bool:
+            nonlocal end
+            try:
+                end = instance_end(pod, container, container_id)
+            except ForgottenInstanceError:
+                return True
+            return end is not None
+
+        await self._state.until(uid, over)
+        return end.exit_code if end is not None else 0
 
 
 def _wanted(socket: WebSocket, pod: Pod, *, attach: bool) -> Wanted:
@@ -164,7 +173,7 @@ def _running(pod: Pod, container: str) -> str:
     status = find_status(pod, container)
     if status is None or status.state.running is None:
         raise bad_request(f'container "{container}" in pod "{pod.metadata.name}" is not running')
-    return status.container_id.partition("://")[2]
+    return bare_id(status.container_id)
 
 
 class _Guest:

@@ -324,3 +324,32 @@ def test_pods_of_foreground_runs_are_there_too(machine: Machine, api: Client) ->
     finally:
         run.kill()
         run.communicate()
+
+
+def test_an_attachment_ends_with_its_instance(machine: Machine, api: Client) -> None:
+    """One that is started again at once is not waited for: of the agent's pod and of a foreground run's alike."""
+    import subprocess
+
+    script = "read line; echo got $line; exit 3"
+    own = manifest("own", script=script, container={"stdin": True})
+    theirs = machine.manifests.parent / "theirs.json"
+    theirs.write_text(json.dumps(manifest("theirs", script=script, container={"stdin": True})))
+    api.request("POST", PODS, own)
+    run = subprocess.Popen(
+        machine.command("run", "--network=none", str(theirs)),
+        env=machine.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for name in ("own", "theirs"):
+            machine.running(name)
+            with Channels(machine.socket, f"{PODS}/{name}/attach", stdin="true") as channels:
+                channels.send(0, b"end\n")
+                assert (channels.read_all() or {})["status"] == "Success"
+                assert channels.output[1] == b"got end\n"
+            # The next instance runs, and nobody is attached to it.
+            machine.wait(name, lambda pod: container_status(pod)["restartCount"] == 1)
+        machine.delete("theirs")
+        run.wait(30)
+    finally:
+        run.kill()
+        run.wait()

@@ -40,3 +40,33 @@ async def test_a_pod_that_ends_as_the_api_opens_is_not_shown_for_ever(tmp_path: 
         await settle()
         assert state.pods.get(uid) is None
         tasks.cancel_scope.cancel()
+
+
+async def test_a_pod_is_waited_for_until_it_is_gone_or_the_api_closes(tmp_path: Path) -> None:
+    state = ApiState(f"{tmp_path}/run/pods")
+    found: list[Pod | None] = []
+
+    async def wait() -> None:
+        found.append(await state.until("uid", lambda pod: pod.status.phase == "Running"))
+
+    def put(phase: str) -> None:
+        pod = from_builtins(manifest("web"), Pod)
+        pod.status.phase = phase
+        state.pods.put("uid", pod)
+
+    await wait()
+    put("Pending")
+    with anyio.fail_after(60):
+        for happens, phase in (
+            (lambda: put("Running"), "Running"),
+            (lambda: state.pods.remove("uid"), ""),
+            (state.close, ""),
+        ):
+            put("Pending")
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                happens()
+            last = found[-1]
+            assert (last.status.phase if last is not None else "") == phase
+    assert len(found) == 4
