@@ -143,9 +143,13 @@ class Container:
         self.prepared: Prepared | None = None
         # An exit that was told before the answer to the start was.
         self.early_exit: dict[str, Any] | None = None
+        # The stop signal has reached a program that heeds it: it is sent once, however often a stop is asked for.
+        self.signalled = False
         self.removing = False
+        self.removed = False
         self.exited = asyncio.Event()
-        self.removed = asyncio.Event()
+        # Serialises removals: of two at a time the second finds the work done, or tries it again.
+        self.busy = asyncio.Lock()
 
     def transition(self, state: str) -> None:
         """Changes the state. Raises AssertionError for a change that is not in the table."""

@@ -375,6 +375,75 @@ async def test_stopping_asks_first(client: Client, layout: Layout) -> None:
     assert (await client.ContainerStatus(container_id=id)).status.exit_code == 137
 
 
+async def test_a_stop_that_is_asked_for_again(client: Client, layout: Layout) -> None:
+    """containerd's stopContainer (IsStopSignaledWithTimeout): the signal is sent once; the last call's time counts."""
+    sandbox, config = await client.sandbox(layout)
+    script = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.01; done"
+    id = await client.container(sandbox, config, ["/bin/sh", "-c", script])
+    path = f"{config.log_directory}/main.log"
+    with anyio.fail_after(60):
+        while read_log(path)["stdout"] != b"ready\n":
+            await anyio.sleep(0.01)
+        call = client.StopContainer(container_id=id, timeout=600)
+        while read_log(path)["stdout"] != b"ready\nasked\n":
+            await anyio.sleep(0.01)
+    call.cancel()
+    await client.StopContainer(container_id=id, timeout=1)
+    assert (await client.ContainerStatus(container_id=id)).status.exit_code == 137
+    assert read_log(path)["stdout"] == b"ready\nasked\n"
+
+
+async def test_removals_at_a_time(client: Client, layout: Layout) -> None:
+    """One that does not work keeps no other waiting, and can be tried again: rename(2), EBUSY of a mount point."""
+    sandbox, config = await client.sandbox(layout)
+    id = await client.container(sandbox, config, ["/bin/sleep", "1000"])
+    await client.StopContainer(container_id=id)
+    path = f"{layout.containers_dir}/{id}"
+    subprocess.run(["mount", "--bind", path, path], check=True)
+    try:
+        codes: list[grpc.StatusCode] = []
+
+        async def remove() -> None:
+            codes.append((await code_of(client.RemoveContainer(container_id=id)))[0])
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(remove)
+        assert codes == [grpc.StatusCode.UNKNOWN] * 3
+        assert [each.id for each in (await client.ListContainers()).containers] == [id]
+    finally:
+        subprocess.run(["umount", path], check=True)
+    await client.RemoveContainer(container_id=id)
+    assert not (await client.ListContainers()).containers
+
+
+async def test_containers_that_are_made_while_their_sandbox_goes(
+    client: Client, layout: Layout, runtime: Runtime
+) -> None:
+    """Each is there for the removal, or is refused and leaves nothing: none is left without its sandbox."""
+    for attempt in range(8):
+        sandbox, config = await client.sandbox(layout, f"pod{attempt}")
+        codes: list[grpc.StatusCode] = []
+
+        async def create(number: int, sandbox: str = sandbox, config: Any = config, codes: Any = codes) -> None:
+            made = container_config(["/bin/true"], name=f"c{number}")
+            call = client.CreateContainer(pod_sandbox_id=sandbox, config=made, sandbox_config=config)
+            codes.append((await code_of(call))[0])
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(6):
+                tasks.start_soon(create, number)
+            await anyio.sleep(0.002 * attempt)  # somewhere in the middle
+            await client.RemovePodSandbox(pod_sandbox_id=sandbox)
+        # UNKNOWN: its directory went while it was made in it.
+        allowed = {"OK", "NOT_FOUND", "FAILED_PRECONDITION", "UNKNOWN"}
+        assert len(codes) == 6
+        assert {code.name for code in codes} <= allowed
+        assert not (await client.ListContainers()).containers
+        assert not runtime.store.containers
+        assert os.listdir(layout.containers_dir) == []
+
+
 async def test_the_stop_signal_of_the_pod(client: Client, layout: Layout) -> None:
     sandbox, config = await client.sandbox(layout)
     script = "trap 'exit 42' USR1; echo ready; while :; do sleep 0.01; done"

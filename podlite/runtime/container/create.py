@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from podlite import blocking, log
-from podlite.cri.errors import CRIError, NotFoundError
+from podlite.cri.errors import CRIError, FailedPreconditionError, NotFoundError
 from podlite.cri.types import (
     ContainerConfig,
     LinuxContainerResources,
@@ -69,6 +69,9 @@ async def create_container(
             undo.push("files and cgroup", lambda: blocking.run(remove_blocking, runtime, container))
             container.prepared = await blocking.run(_prepare, runtime, container)
             _warn_of_missing_limits(container)
+            if not sandbox.ready:
+                # It was stopped, or removed, meanwhile, and who did that has not seen this container.
+                raise FailedPreconditionError(f"sandbox {sandbox.id} of pod {sandbox.pod} is not ready any more")
             undo.commit()
         runtime.store.containers[container.id] = container
         sandbox.containers[container.id] = container
@@ -268,7 +271,10 @@ def remove_blocking(runtime: Runtime, container: Container) -> None:
         from podlite.runtime.container import image_volumes
 
         image_volumes.release(runtime.image_store, container.id, images)
-    journal = runtime.journal(container.sandbox)
+    try:
+        journal = runtime.journal(container.sandbox)
+    except FileNotFoundError:
+        return  # its sandbox was removed while it was created: the record has gone with it
     try:
         journal.append({"removed": container.id})
     finally:

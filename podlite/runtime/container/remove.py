@@ -27,9 +27,12 @@ async def remove_container(runtime: Runtime, container_id: str) -> None:
 
 async def remove(runtime: Runtime, container: Container) -> None:
     """Removes a container that the store knows; on a failure it stays known, for a later attempt."""
-    if container.removing:
-        await container.removed.wait()
-        return
+    async with container.busy:
+        if not container.removed:
+            await _remove(runtime, container)
+
+
+async def _remove(runtime: Runtime, container: Container) -> None:
     container.removing = True
     with step("container.remove", **container.ids):
         try:
@@ -49,7 +52,7 @@ async def remove(runtime: Runtime, container: Container) -> None:
         runtime.store.containers.pop(container.id, None)
         container.sandbox.containers.pop(container.id, None)
         runtime.store.release_container(container)
-        container.removed.set()
+        container.removed = True
         runtime.events.deleted(container)
 
 

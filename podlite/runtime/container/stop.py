@@ -37,14 +37,18 @@ async def _asked(container: Container, timeout: float) -> bool:
     """Sends the stop signal; True if the container ended within `timeout` seconds.
 
     A program that was started a moment ago may not have its handler yet, and to the first process of a pid namespace
-    the kernel does not deliver what it has no handler for: then the signal is sent again once it has one.
+    the kernel does not deliver what it has no handler for: then the signal is sent again once it has one. But what
+    it has got it is not sent twice, as by containerd: many programs take a second one for impatience, and drop
+    everything, while a kubelet that was restarted, or whose call timed out, asks for a stop again.
     """
     number = stop_signal(container.stop_signal)
     lost = await blocking.run(drops_signal, container.pid, number)
-    if not await _send(container, number):
-        return True
+    if not container.signalled:
+        container.signalled = not lost
+        if not await _send(container, number):
+            return True
     with anyio.move_on_after(timeout):
-        if lost:
+        if not container.signalled:
             await _send_when_heard(container, number)
         await container.exited.wait()
         return True
@@ -56,7 +60,11 @@ async def _send_when_heard(container: Container, number: int) -> None:
     while not container.exited.is_set():
         with anyio.move_on_after(pause):
             await container.exited.wait()
-        if not await blocking.run(drops_signal, container.pid, number):
+        lost = await blocking.run(drops_signal, container.pid, number)
+        if container.signalled:
+            return
+        if not lost:
+            container.signalled = True
             await _send(container, number)
             return
         pause = min(pause * 2, _LAST_LOOK)

@@ -17,6 +17,12 @@ from podlite.runtime.store import CREATED, RUNNING
 if TYPE_CHECKING:
     from podlite.runtime.service import Runtime
 
+_NOT_ALONE = (
+    ("cpu_quota", "cpu_period"),
+    ("cpu_period", "cpu_quota"),
+    ("memory_swap_limit_in_bytes", "memory_limit_in_bytes"),
+)
+
 
 async def update_container_resources(runtime: Runtime, container_id: str, linux: LinuxContainerResources) -> None:
     """See RuntimeService.update_container_resources. What `linux` does not specify stays as it is."""
@@ -26,13 +32,28 @@ async def update_container_resources(runtime: Runtime, container_id: str, linux:
     if runtime.cgroups is None:
         raise FailedPreconditionError("containers run without limits here, for there are no cgroups to use")
     cgroups = runtime.cgroups
+    old = container.resources or LinuxContainerResources()
+    limits = as_limits(completed(old, linux))
     try:
-        warnings = await to_thread.run_sync(lambda: cgroups.set_resources(container.cgroup, as_limits(linux)))
+        warnings = await to_thread.run_sync(lambda: cgroups.set_resources(container.cgroup, limits))
     except CgroupError as error:
         raise CRIError(f"the limits of container {container.config.metadata.name}: {error}") from error
     for warning in warnings:
         log.warning(warning, **container.ids)
-    container.resources = _merged(container.resources or LinuxContainerResources(), linux)
+    container.resources = _merged(old, linux)
+
+
+def completed(old: LinuxContainerResources, new: LinuxContainerResources) -> LinuxContainerResources:
+    """The new limits, with the old one beside each that cannot be set by itself; pure.
+
+    In cgroup v2 quota and period are one file (cpu.max), and the limit of memory and swap together is none without
+    that of memory (memory.swap.max is what is left).
+    """
+    result = msgspec.structs.replace(new)
+    for given, needed in _NOT_ALONE:
+        if getattr(new, given) and not getattr(new, needed):
+            setattr(result, needed, getattr(old, needed))
+    return result
 
 
 def _merged(old: LinuxContainerResources, new: LinuxContainerResources) -> LinuxContainerResources:
