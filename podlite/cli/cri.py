@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import signal
 from typing import TYPE_CHECKING
 
 from podlite.cli import options
-from podlite.errors import UsageError
 
 if TYPE_CHECKING:
     from podlite.runtime.spawner import Launched
@@ -38,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     """Serves until it is told to end."""
     options.configure_logging(arguments)
+    from podlite.rpc.extra import require_grpc
+
     require_grpc("podlite cri")
     import anyio
 
@@ -75,9 +75,3 @@ async def _serve(arguments: argparse.Namespace, launched: Launched | None) -> No
             terminal.note(f"CRI v1 is served at {arguments.listen}")
             async for _ in received:
                 return
-
-
-def require_grpc(what: str) -> None:
-    """Raises UsageError where the libraries of the `cri` extra are not installed."""
-    if importlib.util.find_spec("grpc") is None or importlib.util.find_spec("google.protobuf") is None:
-        raise UsageError(f"{what} needs gRPC, which is not installed", hint="pip install 'podlite[cri]'")

@@ -149,9 +149,9 @@ def _open_of_another_runtime(found: WrittenPod, container: str, wanted: list[str
     import array
     import socket
 
-    from podlite.cli.cri import require_grpc
+    from podlite.agent.foreign_runtime import require_grpc_for
 
-    require_grpc(f"reaching pod {found.pod.metadata.name}, which is on the runtime at {found.holder.runtime_endpoint},")
+    require_grpc_for(found)
     name = pods.choose_container(found.pod, container)
     id = running_container(found, name)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -192,7 +192,7 @@ def node_options(arguments: argparse.Namespace) -> NodeOptions:
         return NodeOptions(layout=layout(arguments))
     endpoint = getattr(arguments, "runtime_endpoint", "")
     if endpoint:
-        from podlite.cli.cri import require_grpc
+        from podlite.rpc.extra import require_grpc
 
         require_grpc("--runtime-endpoint")
     return NodeOptions(

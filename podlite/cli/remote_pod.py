@@ -7,7 +7,7 @@ import re
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from podlite.cli.cri import require_grpc
+from podlite.agent.foreign_runtime import RemoteAttachment, open_runtime
 from podlite.cli.exec_streams import Detachable, Session
 from podlite.cli.exit_status import CANNOT_RUN, start_error_status
 from podlite.cli.raw_terminal import RawTerminal, window_size
@@ -19,26 +19,10 @@ if TYPE_CHECKING:
     from anyio.abc import ByteReceiveStream, ByteSendStream
 
     from podlite.kubelet.written_pods import WrittenPod
-    from podlite.rpc.client import RemoteRuntime
     from podlite.rpc.streaming.dial import RemoteExec
 
 # What runc says, wherever it stands in a runtime's sentence: exec: "a": stat a: no such file or directory: unknown
 _NOT_EXECUTED = re.compile(r'exec: ".*?": .*?(?=: unknown$|$)')
-
-
-@asynccontextmanager
-async def open_runtime(found: WrittenPod) -> AsyncIterator[RemoteRuntime]:
-    """The runtime that has the pod. Raises UsageError where gRPC is missing; its methods raise CRIError."""
-    require_grpc(f"reaching pod {found.pod.metadata.name}, which is on the runtime at {found.holder.runtime_endpoint},")
-    from podlite.rpc.client import RemoteRuntime
-
-    try:
-        async with RemoteRuntime(found.holder.runtime_endpoint) as runtime:
-            yield runtime
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None  # the caller's own error stays what it is
-        raise
 
 
 async def run_exec(found: WrittenPod, container_id: str, command: list[str], stdin: bool, tty: bool) -> int:
@@ -90,20 +74,4 @@ async def open_attachment(
         open_runtime(found) as runtime,
         await runtime.attach(container_id, tty=tty, stdin=stdin, stdout=True, stderr=not tty) as attached,
     ):
-        yield Detachable(_Container(attached, ended))
-
-
-class _Container:
-    """An attachment to a container, whose exit code CRI does not say here: it comes from the pod's status."""
-
-    def __init__(self, attached: RemoteExec, ended: Callable[[], Awaitable[int]]) -> None:
-        self.stdin: ByteSendStream | None = attached.stdin
-        self.stdout: ByteReceiveStream | None = attached.stdout
-        self.stderr: ByteReceiveStream | None = attached.stderr
-        self.resize = attached.resize
-        self._attached = attached
-        self._ended = ended
-
-    async def wait(self) -> int:
-        await self._attached.wait()
-        return await self._ended()
+        yield Detachable(RemoteAttachment(attached, ended))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,56 +27,14 @@ from podlite.kubelet.kubelet import Kubelet
 from podlite.kubelet.types import KubeletConfig
 from podlite.kubelet.written_pods import find_pods
 from podlite.rpc.client import RemoteRuntime
-from podlite.rpc.server import serve
-from podlite.rpc.streaming.server import open_streaming
 from podlite.runtime.layout import Layout
 from podlite.runtime.service import Runtime
-from tests.support import containerd
 from tests.support.agents import Machine
 from tests.support.behaviours import log_of
 from tests.support.containers import HOST_IMAGE
+from tests.support.cri_server import own_server
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
-
-
-@pytest.fixture(scope="module")
-def containerd_socket() -> Iterator[str]:
-    """Empty where it is not installed."""
-    if containerd.missing():
-        yield ""
-        return
-    with containerd.containerd() as socket:
-        yield socket
-
-
-@asynccontextmanager
-async def _own_server(layout: Layout, runtime: Runtime) -> AsyncIterator[str]:
-    async with (
-        open_streaming(runtime) as streaming,
-        serve(runtime, runtime.images, f"{layout.run_dir}/cri.sock", streaming) as path,
-    ):
-        yield path
-
-
-@pytest.fixture(params=["podlite", "containerd"])
-async def remote(
-    request: pytest.FixtureRequest, runtime: Runtime, layout: Layout, containerd_socket: str
-) -> AsyncIterator[RemoteRuntime]:
-    """A runtime behind its socket; `image` is one that it has, with a shell."""
-    if request.param == "containerd":
-        if not containerd_socket:
-            pytest.skip(f"not installed: {containerd.missing()}")
-        async with RemoteRuntime(containerd_socket) as opened:
-            opened.image = containerd.IMAGE  # type: ignore[attr-defined]
-            yield opened
-            # What a test that failed has left: it would hold on to the cgroups of all that follow.
-            for each in await opened.list_pod_sandbox():
-                await opened.stop_pod_sandbox(each.id)
-                await opened.remove_pod_sandbox(each.id)
-        return
-    async with _own_server(layout, runtime) as path, RemoteRuntime(path) as opened:
-        opened.image = HOST_IMAGE  # type: ignore[attr-defined]
-        yield opened
 
 
 @pytest.fixture
@@ -251,7 +209,7 @@ async def test_a_program_that_is_not_there(kubelet: Kubelet, remote: RemoteRunti
 
 
 async def test_podlite_run_on_another_runtime(runtime: Runtime, layout: Layout) -> None:
-    async with _own_server(layout, runtime) as path:
+    async with own_server(layout, runtime) as path:
         arguments = [f"--runtime-endpoint=unix://{path}", f"--run-dir={layout.run_dir}/kubelet"]
         arguments += [
             f"--state-dir={layout.state_dir}",
@@ -366,7 +324,7 @@ async def test_what_a_killed_podlite_left_on_another_runtime(
 
 
 async def test_a_record_stays_until_the_runtime_answers(runtime: Runtime, layout: Layout, tmp_path: Path) -> None:
-    async with _own_server(layout, runtime) as path, RemoteRuntime(path) as remote:
+    async with own_server(layout, runtime) as path, RemoteRuntime(path) as remote:
         remote.image = HOST_IMAGE  # type: ignore[attr-defined]
         async with _foreground_run(remote, layout, tmp_path) as process:
             process.kill()
@@ -374,7 +332,7 @@ async def test_a_record_stays_until_the_runtime_answers(runtime: Runtime, layout
     code, said = await _podlite("prune", *_directories(layout))
     assert (code, "does not answer: there is no such socket" in said) == (1, True)
     assert [each.orphaned for each in find_pods(f"{layout.run_dir}/kubelet")] == [True]
-    async with _own_server(layout, runtime) as path, RemoteRuntime(path) as remote:
+    async with own_server(layout, runtime) as path, RemoteRuntime(path) as remote:
         assert (await _podlite("prune", *_directories(layout)))[0] == 0
         assert await remote.list_pod_sandbox() == []
 
@@ -388,7 +346,7 @@ async def test_an_agent_on_another_runtime_is_replaced(runtime: Runtime, layout:
         "spec:\n  terminationGracePeriodSeconds: 1\n"
         f"  containers: [{{name: c, image: '{HOST_IMAGE}', command: [sleep, '1000']}}]\n"
     )
-    async with _own_server(layout, runtime) as path, RemoteRuntime(path) as remote:
+    async with own_server(layout, runtime) as path, RemoteRuntime(path) as remote:
         option = f"--runtime-endpoint=unix://{path}"
         try:
             await anyio.to_thread.run_sync(machine.start, option)

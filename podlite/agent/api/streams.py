@@ -10,6 +10,7 @@ Source: k8s.io/apimachinery/pkg/util/remotecommand/constants.go and k8s.io/clien
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -20,6 +21,7 @@ from podlite.agent.api.errors import ApiError, bad_request
 from podlite.agent.api.http import answer_error, encode
 from podlite.agent.foreign_pods import NoShimError, open_shim
 from podlite.cri.errors import NotFoundError, UnavailableError
+from podlite.errors import UsageError
 from podlite.kubelet.instance_end import ForgottenInstanceError, bare_id, instance_end
 from podlite.kubelet.labels import find_container
 from podlite.kubelet.log_source import find_status
@@ -96,27 +98,35 @@ class StreamHandlers:
         written = self._state.foreign.get(uid)
         if written is None:
             raise NotFoundError("the pod is gone")
-        return await self._open_foreign(written, container_id, wanted, streams, attach=attach)
+        try:
+            return await self._open_foreign(written, container_id, wanted, streams, attach=attach)
+        except (NoShimError, UsageError) as error:
+            raise UnavailableError(error.message) from None
 
     async def _open_foreign(
         self, written: WrittenPod, container_id: str, wanted: Wanted, streams: dict[str, Any], *, attach: bool
     ) -> ExecStream:
-        from podlite.runtime.container.attach import attach_to
-        from podlite.runtime.container.exec import exec_in
-
+        """Raises CRIError, NoShimError, and UsageError where the pod's runtime cannot be reached from here."""
+        ended = partial(self._ended, written.pod.metadata.uid, wanted.container, container_id)
         async with AsyncExitStack() as stack:
-            try:
-                shim = await stack.enter_async_context(open_shim(written))
-            except NoShimError as error:
-                raise UnavailableError(error.message) from None
             stream: Any
-            if attach:
-                uid = written.pod.metadata.uid
-                stream = await attach_to(
-                    shim, container_id, lambda: self._ended(uid, wanted.container, container_id), **streams
-                )
+            if written.holder.runtime_endpoint:
+                from podlite.agent.foreign_runtime import RemoteAttachment, open_runtime
+
+                runtime = await stack.enter_async_context(open_runtime(written))
+                if attach:
+                    stream = RemoteAttachment(await runtime.attach(container_id, **streams), ended)
+                else:
+                    stream = await runtime.exec(container_id, wanted.command, **streams)
             else:
-                stream = await exec_in(shim, container_id, wanted.command, **streams)
+                from podlite.runtime.container.attach import attach_to
+                from podlite.runtime.container.exec import exec_in
+
+                shim = await stack.enter_async_context(open_shim(written))
+                if attach:
+                    stream = await attach_to(shim, container_id, ended, **streams)
+                else:
+                    stream = await exec_in(shim, container_id, wanted.command, **streams)
             return _Guest(stream, stack.pop_all())
         raise AssertionError
 
@@ -177,7 +187,7 @@ def _running(pod: Pod, container: str) -> str:
 
 
 class _Guest:
-    """An exec or attachment in another podlite's pod, with the connection to its shim; see ExecStream."""
+    """An exec or attachment in another podlite's pod, with the connection to its shim or runtime; see ExecStream."""
 
     def __init__(self, stream: ExecStream, connection: AsyncExitStack) -> None:
         self.stdin, self.stdout, self.stderr = stream.stdin, stream.stdout, stream.stderr
