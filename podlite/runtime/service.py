@@ -580,10 +580,14 @@ class Runtime:
             linux.resources = resources or linux.resources
 
     async def update_runtime_config(self, config: RuntimeConfig) -> None:
-        """The pods' addresses are podlite's own affair (`--pod-cidr`): another range than that is only noted."""
-        wanted = config.network_config.pod_cidr if config.network_config is not None else ""
-        if wanted:
-            log.info("the kubelet names a range for pods' addresses; podlite's own stays in use", pod_cidr=wanted)
+        """The range of pods' addresses goes to the CNI plugins that declare the capability ipRanges; the built-in
+        network keeps its own (`--pod-cidr`)."""
+        from podlite.runtime.network.ranges import parse_ranges
+
+        ranges = parse_ranges(config.network_config.pod_cidr if config.network_config is not None else "")
+        if ranges:
+            self.networks.use_ip_ranges(ranges)
+            log.info("the kubelet names ranges for pods' addresses", pod_cidr=",".join(ranges))
 
     async def runtime_config(self) -> RuntimeConfiguration:
         return RuntimeConfiguration(linux=LinuxRuntimeConfiguration(cgroup_driver=CgroupDriver.CGROUPFS))

@@ -67,7 +67,11 @@ async def test_status(client: Client) -> None:
 
 async def test_runtime_config(client: Client) -> None:
     assert (await client.RuntimeConfig()).linux.cgroup_driver == wire.CGROUPFS
-    await client.UpdateRuntimeConfig(runtime_config={"network_config": {"pod_cidr": "10.1.0.0/24"}})
+    await client.UpdateRuntimeConfig()
+    for text in ("", "10.1.0.0/24", "10.1.0.0/24,fd00:1::/64"):
+        await client.UpdateRuntimeConfig(runtime_config={"network_config": {"pod_cidr": text}})
+    code, _ = await code_of(client.UpdateRuntimeConfig(runtime_config={"network_config": {"pod_cidr": "10.1.0.1/24"}}))
+    assert code == grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_the_life_of_a_sandbox(client: Client, layout: Layout) -> None:

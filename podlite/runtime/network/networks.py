@@ -15,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from podlite.cri.errors import CRIError, InvalidArgumentError, NetworkSetupError
+from podlite.runtime.layout import POD_CIDRS
 from podlite.runtime.network.errors import NetworkTeardownError
 from podlite.runtime.network.interface import NetworkRecord, PodNetwork, PodNetworkRequest, PodNetworkStatus
 
@@ -59,6 +60,8 @@ class Networks:
         network's constructor does."""
         self._layout = layout
         self._options = options
+        # What CNI plugins with the capability ipRanges are told: what somebody has said, not podlite's own default.
+        self._ip_ranges = () if options.pod_cidrs == POD_CIDRS else options.pod_cidrs
         self._lock = threading.RLock()
         self._made: dict[str, PodNetwork] = {}
         if isinstance(default, str):
@@ -89,6 +92,13 @@ class Networks:
     def of_record(self, record: NetworkRecord) -> PodNetwork:
         """The network that made a record. Raises InvalidArgumentError if this podlite has none of that name."""
         return self.named(str(record.get("network", "")))
+
+    def use_ip_ranges(self, ranges: Sequence[str]) -> None:
+        """The ranges of pods' addresses that CNI plugins are told from now on."""
+        with self._lock:
+            self._ip_ranges = tuple(ranges)
+            if "cni" in self._made:
+                self.cni().ip_ranges = self._ip_ranges
 
     def release_unused(self) -> None:
         """See PodNetwork.release_unused, for all that have been used. Raises OSError, CRIError."""
@@ -121,6 +131,7 @@ class Networks:
                 self._layout.state_dir,
                 conf_dir=self._options.cni_conf_dir or CONF_DIR,
                 bin_dirs=self._options.cni_bin_dirs or BIN_DIRS,
+                ip_ranges=self._ip_ranges,
             )
         from podlite.runtime.network.none import HostNetwork, NoneNetwork, host_ips
 

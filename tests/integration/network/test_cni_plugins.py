@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import signal
@@ -343,6 +344,20 @@ def test_capabilities_reach_the_plugins_that_declare_them(run_dir: str) -> None:
     }
     assert "runtimeConfig" not in second and "capabilities" not in first
     assert [each.get("runtimeConfig") for each in deletions] == [None, first["runtimeConfig"]]
+
+
+@needs_plugins
+def test_ranges_that_the_runtime_names(run_dir: str) -> None:
+    """host-local takes them from the capability where it declares it (its README, "ipRanges")."""
+    plugin = bridge(run_dir, ipam={"type": "host-local", "dataDir": f"{run_dir}/leases"})
+    plugin["capabilities"] = {"ipRanges": True}
+    with cni_host(run_dir, plugin, ip_ranges=("10.77.3.0/24", "fd77::/64")) as host:
+        pod = host.pod()
+        assert [ipaddress.ip_address(ip) in ipaddress.ip_network("10.77.3.0/24") for ip in pod.status.ips] == [
+            True,
+            False,
+        ]
+        assert ipaddress.ip_address(pod.status.ips[1]) in ipaddress.ip_network("fd77::/64")
 
 
 def test_a_host_port_that_no_plugin_would_publish_is_refused(run_dir: str) -> None:

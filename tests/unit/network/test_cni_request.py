@@ -137,7 +137,7 @@ def test_the_pods_arguments() -> None:
     }
     port = HostPort(protocol="UDP", host_ip="192.0.2.1", host_port=53, container_port=5353)
     # The names and forms of CONVENTIONS.md, "Well-known Capabilities".
-    assert pod_capabilities(request, [port]) == {
+    assert pod_capabilities(request, [port], ["10.1.0.0/16", "fd00::/64"]) == {
         "portMappings": [{"hostPort": 53, "containerPort": 5353, "protocol": "udp", "hostIP": "192.0.2.1"}],
         "bandwidth": {
             "ingressRate": 10_000_000,
@@ -148,6 +148,7 @@ def test_the_pods_arguments() -> None:
         "dns": {"servers": ["192.0.2.53"], "searches": ["example.org"], "options": []},
         "ips": ["10.1.0.9"],
         "mac": "02:00:00:00:00:01",
+        "ipRanges": [[{"subnet": "10.1.0.0/16"}], [{"subnet": "fd00::/64"}]],
         "cgroupPath": "/podlite/kubepods/podu1",
     }
     assert pod_capabilities(PodNetworkRequest(sandbox_id="abc"), []) == {}
@@ -192,7 +193,27 @@ def test_a_result_without_a_version_has_the_one_that_was_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "printed", [b"", b"garbage", b"[]", b'{"ips": {}}', b'{"interfaces": [1]}', b'{"ips": [{"address": 4}]}', b"\xff"]
+    "printed",
+    [
+        b"",
+        b"garbage",
+        b"[]",
+        b'{"ips": {}}',
+        b'{"interfaces": [1]}',
+        b'{"ips": [{"address": 4}]}',
+        b"\xff",
+        # Section 5, "Success": an address is in CIDR notation; dns is a dictionary.
+        b'{"ips": [{"address": "10.1.0.5"}]}',
+        b'{"ips": [{"address": "10.1.0.5/33"}]}',
+        b'{"ips": [{"address": "10.1.0/24"}]}',
+        b'{"ips": [{"address": "fd00::5/129"}]}',
+        b'{"ips": [{"address": "web/24"}]}',
+        b'{"ips": [{"address": "10.1.0.5\\u0000/24"}]}',
+        b'{"ips": [{}]}',
+        b'{"dns": ["192.0.2.53"]}',
+        # Two hundred bytes that end within a character.
+        ('["' + "\u00e9" * 200 + '"]').encode(),
+    ],
 )
 def test_a_result_that_is_none(printed: bytes) -> None:
     with pytest.raises(PluginError, match="ADD by the CNI plugin x, network dbnet,"):

@@ -10,6 +10,7 @@ Source: SPEC.md sections 2, 3 and 5. Blocking; the caller sees to it that nothin
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -170,16 +171,32 @@ def read_result(printed: bytes, plugin: Plugin, attachment: Attachment) -> Resul
         shown = printed[:200].decode(errors="replace")
         raise PluginError(f"{what} ended well, but printed what is no result: {shown!r} ({explain(error)}).") from error
     if not isinstance(result, dict):
-        raise PluginError(f"{what} ended well, but printed what is no result: {printed[:200].decode()!r}.")
+        shown = printed[:200].decode(errors="replace")
+        raise PluginError(f"{what} ended well, but printed what is no result: {shown!r}.")
     for key in ("ips", "interfaces", "routes"):
         value = result.get(key)
         if value is not None and not (isinstance(value, list) and all(isinstance(each, dict) for each in value)):
             raise PluginError(f"{what} printed a result whose {key} are no list of objects.")
     for ip in result.get("ips") or []:
-        if not isinstance(ip.get("address"), str):
+        if not _is_address(ip.get("address")):
             raise PluginError(f"{what} printed a result with an address that is none: {ip!r}.")
+    if not isinstance(result.get("dns") or {}, dict):
+        raise PluginError(f"{what} printed a result whose dns is no object.")
     # Some leave it out; libcni takes the one that was asked for then.
     return {"cniVersion": attachment.version, **result}
+
+
+def _is_address(text: object) -> bool:
+    """Whether it is an IP address in CIDR notation (SPEC.md section 5, "Success"). Pure."""
+    if not isinstance(text, str):
+        return False
+    address, slash, length = text.partition("/")
+    family, bits = (socket.AF_INET6, 128) if ":" in address else (socket.AF_INET, 32)
+    try:
+        socket.inet_pton(family, address)
+    except (OSError, ValueError):
+        return False
+    return bool(slash) and length.isascii() and length.isdigit() and len(length) <= 3 and int(length) <= bits
 
 
 def is_netns(path: str) -> bool:

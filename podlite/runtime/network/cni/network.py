@@ -74,9 +74,12 @@ class CNINetwork:
         conf_dir: str = CONF_DIR,
         bin_dirs: Sequence[str] = BIN_DIRS,
         seconds: float = SECONDS,
+        ip_ranges: Sequence[str] = (),
     ) -> None:
-        """`seconds` is the time limit of each operation of each plugin. Touches nothing."""
+        """`seconds` is the time limit of each operation of each plugin. `ip_ranges` are for the plugins that declare
+        the capability, and can be changed at any time. Touches nothing."""
         self.conf_dir = conf_dir
+        self.ip_ranges = tuple(ip_ranges)
         directory = f"{run_dir}/network"
         self._cache = Cache(f"{state_dir}/cni")
         self._seconds = seconds
@@ -105,7 +108,9 @@ class CNINetwork:
                 hint=f'add {{"type": "portmap", "capabilities": {{"portMappings": true}}}} to {chosen.path}',
             )
         self._host_ports.check_free(ports, request.sandbox_id)
-        capabilities = pod_capabilities(request, ports) | (selection.capabilities() if selection is not None else {})
+        capabilities = pod_capabilities(request, ports, self.ip_ranges) | (
+            selection.capabilities() if selection is not None else {}
+        )
         own = self._attachment(request, chosen, POD_INTERFACE, capabilities, selection)
         own.default = True
         record = CNIRecord(

@@ -92,9 +92,12 @@ def pod_args(request: PodNetworkRequest) -> CniArgs:
     ]
 
 
-def pod_capabilities(request: PodNetworkRequest, ports: Iterable[HostPort]) -> dict[str, Any]:
+def pod_capabilities(
+    request: PodNetworkRequest, ports: Iterable[HostPort], ranges: Iterable[str] = ()
+) -> dict[str, Any]:
     """The capability arguments of a pod's own network, by their names in CONVENTIONS.md; those without anything to
-    say are left out. Raises InvalidArgumentError for a bandwidth that is none."""
+    say are left out. `ranges` are what the pods' addresses are to be of, one of each. Raises InvalidArgumentError for
+    a bandwidth that is none."""
     found: dict[str, Any] = {}
     mappings = [
         {
@@ -117,6 +120,8 @@ def pod_capabilities(request: PodNetworkRequest, ports: Iterable[HostPort]) -> d
         found["mac"] = request.mac
     if request.ips:
         found["ips"] = list(request.ips)
+    if sets := [[{"subnet": each}] for each in ranges]:
+        found["ipRanges"] = sets
     if request.cgroup_path:
         found["cgroupPath"] = request.cgroup_path
     return found
