@@ -38,6 +38,8 @@ class PodCgroups:
         self._cgroups = cgroups
         self._warn = warn or log.warning
         self._warned: set[str] = set()
+        # The classes' cgroups that have got their weight from this process.
+        self._made: set[str] = set()
         self._lock = threading.Lock()
 
     def create(self, pod: Pod) -> str:
@@ -50,11 +52,12 @@ class PodCgroups:
             path = cgroups.pod_path(pod_qos(pod), pod.metadata.uid)
             resources = self._resources(pod)
             parent = os.path.dirname(path)
-            if parent.endswith("/besteffort"):
-                # All best-effort pods together weigh as little as one of them. Every time: another podlite may have
-                # removed the class's cgroup when its last pod ended.
-                cgroups.create(parent, Resources(cpu_shares=MIN_SHARES))
-            for warning in cgroups.create(path, resources).warnings:
+            if parent.endswith("/besteffort") and not (parent in self._made and cgroups.exists(parent, "cpu")):
+                # All best-effort pods together weigh as little as one of them. Another podlite may have removed the
+                # class's cgroup when its last pod ended.
+                cgroups.make(parent, Resources(cpu_shares=MIN_SHARES))
+                self._made.add(parent)
+            for warning in cgroups.make(path, resources):
                 self._warn_once(warning)
         except CgroupUnavailable as error:
             self._warn_once(f"pods run without resource limits: {error.message}", error.hint)
@@ -71,23 +74,23 @@ class PodCgroups:
         """Where the pod's cgroup is, or would be."""
         return self._detected().pod_path(pod_qos(pod), pod.metadata.uid)
 
-    def remove(self, uid: str) -> None:
-        """Kills what still runs in the pod's cgroup and removes it, of whatever QoS class; idempotent.
+    def remove(self, uid: str, path: str = "", containers: tuple[str, ...] = ()) -> None:
+        """Kills what still runs in the pod's cgroup and removes it; idempotent. Raises KubeletError if processes do
+        not end.
 
-        Raises KubeletError if processes do not end.
+        `path` is what `create` has returned; without, it is looked for in every QoS class. `containers` are the ids
+        of the containers that may have cgroups in it: that of each is found without looking.
         """
         try:
             cgroups = self._detected()
         except CgroupUnavailable:
             return
-        for qos in _QOS_CLASSES:
-            path = cgroups.pod_path(qos, uid)
-            if not cgroups.exists(path):
-                continue
+        paths = [path] if path else [cgroups.pod_path(qos, uid) for qos in _QOS_CLASSES]
+        for path in paths:
             try:
-                if cgroups.processes(path):
+                if cgroups.is_populated(path):
                     cgroups.kill(path)
-                cgroups.remove(path)
+                cgroups.remove(path, below=containers)
             except CgroupError as error:
                 raise KubeletError(
                     f"failed to delete cgroup paths for {path} : {error.message}",

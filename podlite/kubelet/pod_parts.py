@@ -160,19 +160,20 @@ class PodParts:
 
     # --- the end ------------------------------------------------------------------------------
 
-    async def release(self, record: PodRecord) -> None:
-        """Takes down volumes, the pod's directory and its cgroup. Idempotent. Raises KubeletError."""
+    async def release(self, record: PodRecord, containers: tuple[str, ...]) -> None:
+        """Takes down volumes, the pod's directory and its cgroup, in which those of these containers are. Idempotent.
+        Raises KubeletError."""
         with step("pod.cleanup", pod=labels.pod_name(record.pod)):
             if record.pod.spec.volumes:
                 await self._volume_manager().tear_down(record.uid)
-            await blocking.run(self._remove_directory_and_cgroup, record.uid)
+            await blocking.run(self._remove_directory_and_cgroup, record.uid, record.cgroup_parent or "", containers)
         record.volumes = None
         record.cgroup_parent = None
 
-    def _remove_directory_and_cgroup(self, uid: str) -> None:
+    def _remove_directory_and_cgroup(self, uid: str, cgroup: str, containers: tuple[str, ...]) -> None:
         """Blocking."""
         remove_pod_directory(self._config, uid, self._trash.throw)
-        self._cgroups.remove(uid)
+        self._cgroups.remove(uid, cgroup, containers)
 
     async def remove_files(self, record: PodRecord) -> None:
         """Removes the pod's logs, unless they are to be kept, and the file by which other terminals see it, last.

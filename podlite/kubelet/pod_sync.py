@@ -137,8 +137,9 @@ class PodSyncer:
 
     async def release(self, record: PodRecord) -> None:
         """Gives back what a stopped pod does not need any more: its volumes and its cgroup. Raises KubeletError."""
-        self.publish(record, self._pleg.get(record.uid), terminal=True)
-        await self._parts.release(record)
+        runtime = self._pleg.get(record.uid)
+        self.publish(record, runtime, terminal=True)
+        await self._parts.release(record, tuple(each.id for each in runtime.containers))
         self._statuses.terminate(record.uid)
 
     async def remove(self, record: PodRecord) -> None:

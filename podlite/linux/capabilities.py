@@ -238,13 +238,18 @@ def missing() -> list[str]:
 
 
 def held() -> int:
-    """What this process can give to a child: its bounding set, as far as it is permitted too."""
+    """What this process can give to a child: its bounding set, as far as it is permitted too.
+
+    The bounding set is read once: nobody but the process itself can change it, which takes one system call for each.
+    """
+    global _bounding
+    if _bounding < 0:
+        _bounding = sum(1 << number for number in range(last_cap() + 1) if prctl(PR_CAPBSET_READ, number) == 1)
     _, permitted, _ = capget()
-    bounding = 0
-    for number in range(last_cap() + 1):
-        if prctl(PR_CAPBSET_READ, number) == 1:
-            bounding |= 1 << number
-    return bounding & permitted
+    return _bounding & permitted
+
+
+_bounding = -1
 
 
 def limit(wanted: Capabilities, available: int) -> tuple[Capabilities, list[str]]:

@@ -80,13 +80,19 @@ def read_numbers(path: str) -> dict[str, int]:
     return result
 
 
-def remove_tree(directory: str, deadline: float) -> None:
+def remove_tree(directory: str, deadline: float, below: tuple[str, ...] = ()) -> None:
     """Removes a cgroup and those below it, deepest first; one that is gone already is no error.
 
-    Retried on EBUSY until `deadline` (time.monotonic). Raises CgroupError if processes are still in it then.
+    Those `below` are tried first, by name: what is in it beside them is looked for. Retried on EBUSY until `deadline`
+    (time.monotonic). Raises CgroupError if processes are still in it then.
     """
     if _rmdir(directory):
         return
+    if below:
+        for name in below:
+            _rmdir(f"{directory}/{name}")
+        if _rmdir(directory):
+            return
     try:
         walk(directory, leave=lambda parent, name: _remove(name, deadline, parent, directory))
     except OSError as error:

@@ -83,6 +83,12 @@ class Cgroups(Places):
         it sees nothing else of them. Raises CgroupUnavailable where no cgroups can be made at all, CgroupError for a
         limit that the kernel refuses; what has been made by then stays, for `remove`.
         """
+        warnings = self.make(path, resources, confine=confine)
+        limited = rules is not None and self.set_devices(path, rules)
+        return Created(self.attach_paths(path), limited, warnings)
+
+    def make(self, path: str, resources: Resources | None = None, *, confine: bool = False) -> list[str]:
+        """As `create`, for a cgroup that no process will join itself; returns the warnings."""
         self.check(path)
         if not self._constant and self.unified is None:
             raise CgroupUnavailable(
@@ -99,8 +105,7 @@ class Cgroups(Places):
             self.missing.update(problems)
         if resources is not None:
             warnings += self.set_resources(path, resources)
-        limited = rules is not None and self.set_devices(path, rules)
-        return Created(self.attach_paths(path), limited, warnings)
+        return warnings
 
     def _confine(self, path: str) -> list[str]:
         """Makes the cgroup in the hierarchies in which it has no duty; a sentence for each where that cannot be."""
@@ -204,9 +209,11 @@ class Cgroups(Places):
 
     # --- looking ----------------------------------------------------------------------------------
 
-    def exists(self, path: str) -> bool:
-        """Whether the cgroup is there, in any hierarchy."""
+    def exists(self, path: str, controller: str = "") -> bool:
+        """Whether the cgroup is there: in any hierarchy, or in that of a controller of v1, or v2."""
         self.check(path)
+        if controller:
+            return os.path.isdir(self._of_v1(controller, path) or f"{self._unified_mount}{path}")
         return any(os.path.isdir(directory) for directory in self._directories(path))
 
     def stats(self, path: str) -> Stats:
@@ -273,6 +280,8 @@ class Cgroups(Places):
         does). Raises CgroupError.
         """
         self.check(path)
+        if self.unified is not None and not os.path.isdir(self.unified.mount + path):
+            return  # and with it all that was in it, frozen or not
         try:
             self._kill(path)
         finally:
@@ -320,9 +329,17 @@ class Cgroups(Places):
             return cgroup_processes.wait_empty_v2(self.unified.mount + path, timeout)
         return cgroup_processes.wait_empty_v1(self._members(path), timeout)
 
-    def remove(self, path: str, timeout: float = REMOVE_TIMEOUT) -> None:
+    def is_populated(self, path: str) -> bool:
+        """Whether a process is in the cgroup or below; not if it is gone. Raises CgroupError."""
+        self.check(path)
+        if self.unified is not None:
+            return not cgroup_processes.wait_empty_v2(self.unified.mount + path, 0)
+        return bool(self._constant) and bool(cgroup_processes.processes(self._members(path)))
+
+    def remove(self, path: str, timeout: float = REMOVE_TIMEOUT, *, below: tuple[str, ...] = ()) -> None:
         """Removes the cgroup and those below it from every hierarchy; idempotent.
 
+        `below` are names of cgroups that are in it most likely: those are removed without looking for them first.
         Waits up to `timeout` seconds for the kernel to let go of dead processes. Every hierarchy is tried; then
         CgroupError is raised for the first that failed, for example because processes are still running.
         """
@@ -331,7 +348,7 @@ class Cgroups(Places):
         failed: CgroupError | None = None
         for directory in self._directories(path):
             try:
-                remove_tree(directory, deadline)
+                remove_tree(directory, deadline, below)
             except CgroupError as error:
                 failed = failed or error
         if failed is not None:

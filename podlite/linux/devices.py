@@ -186,7 +186,8 @@ def replace_programs(cgroup_fd: int, program_fd: int | None) -> None:
     """
     old = attached_programs(cgroup_fd)
     if program_fd is not None:
-        own = _program_id(program_fd)
+        # A new cgroup has none: nobody needs to know what the kernel calls this one.
+        own = _program_id(program_fd) if old else -1
         if own in old:
             old.remove(own)
         else:

@@ -501,7 +501,7 @@ class NoCgroups:
         self.made.append(pod.metadata.uid)
         return f"/fake/pod{pod.metadata.uid}"
 
-    def remove(self, uid: str) -> None:
+    def remove(self, uid: str, path: str = "", containers: tuple[str, ...] = ()) -> None:
         self.removed.append(uid)
 
 
