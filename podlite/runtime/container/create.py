@@ -17,6 +17,7 @@ from podlite.cri.types import (
 )
 from podlite.linux.cgroups import CgroupError, CgroupUnavailable, Resources
 from podlite.linux.devices import ALLOW_ALL, DEFAULT_RULES, DeviceRule, rule_for
+from podlite.runtime.container.confinement import check_seccomp
 from podlite.runtime.container.devices import device_nodes
 from podlite.runtime.container.process import security_context
 from podlite.runtime.container.rules import check_container
@@ -108,6 +109,7 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
         container.stop_signal = config.stop_signal or image.config.stop_signal or "SIGTERM"
         rootfs = describe_rootfs(runtime.image_store, image)
         _resolve_user(container, rootfs)
+        check_seccomp(runtime, container)
         journal.append(
             {
                 "image": container.id,

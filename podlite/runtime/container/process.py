@@ -35,7 +35,10 @@ def command_line(config: ContainerConfig, image: ImageConfig) -> list[str]:
 
 
 def environment(config: ContainerConfig, image: ImageConfig, hostname: str, home: str) -> list[str]:
-    """`NAME=value` entries: a usable PATH and HOME, then the image's, then the pod's, later ones winning."""
+    """`NAME=value` entries: a usable PATH and HOME, then the image's, then the pod's, later ones winning.
+
+    Bytes that are no UTF-8 are kept as surrogates: a Secret may have them, and execve(2) takes them.
+    """
     result = {"PATH": DEFAULT_PATH}
     if hostname:
         result["HOSTNAME"] = hostname
@@ -46,10 +49,22 @@ def environment(config: ContainerConfig, image: ImageConfig, hostname: str, home
         if name and equals:
             result[name] = value
     for each in config.envs:
-        # CRI carries bytes; what is no UTF-8 cannot have come from a pod.
-        result[each.key] = each.value.decode("utf-8", "replace")
+        result[each.key] = each.value.decode("utf-8", "surrogateescape")
     result.setdefault("HOME", home or "/")
     return [f"{name}={value}" for name, value in result.items()]
+
+
+def as_messages(entries: list[str]) -> tuple[list[str], list[str]]:
+    """An environment as JSON can carry it: the entries that are UTF-8, and the bytes of the others as Latin-1."""
+    text, raw = [], []
+    for entry in entries:
+        data = b"" if entry.isascii() else entry.encode("utf-8", "surrogateescape")
+        try:
+            data.decode()
+            text.append(entry)
+        except UnicodeDecodeError:
+            raw.append(data.decode("latin-1"))
+    return text, raw
 
 
 def security_context(config: ContainerConfig) -> LinuxContainerSecurityContext:

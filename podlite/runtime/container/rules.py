@@ -44,14 +44,34 @@ def check_container(config: ContainerConfig) -> None:
 def _check_text(config: ContainerConfig) -> None:
     words = [*config.command, *config.args, config.working_dir, config.log_path]
     words += [path for mount in config.mounts for path in (mount.host_path, mount.container_path)]
-    if any("\0" in each for each in words) or any(b"\0" in each.value for each in config.envs):
+    if any("\0" in each for each in words):
         raise InvalidArgumentError(f"the configuration of container {config.metadata.name} contains a NUL byte")
-    for each in config.envs:
-        # environ(7): what is before the first = is the name.
-        if not each.key or "=" in each.key or "\0" in each.key:
+    for each in words:
+        if not each.isascii() and not _is_utf8(each):
+            # Out of a Secret, by $(NAME): CRI's strings are UTF-8, and only the values of variables are bytes.
             raise InvalidArgumentError(
-                f"{each.key!r} of container {config.metadata.name} cannot be the name of an environment variable"
+                f"{each!r} in the configuration of container {config.metadata.name} is not UTF-8",
+                hint="give it to the container as an environment variable or a file: those may contain any bytes",
             )
+    for variable in config.envs:
+        # environ(7): what is before the first = is the name.
+        if not variable.key or "=" in variable.key or "\0" in variable.key:
+            raise InvalidArgumentError(
+                f"{variable.key!r} of container {config.metadata.name} cannot be the name of an environment variable"
+            )
+        if b"\0" in variable.value:
+            raise InvalidArgumentError(
+                f"the environment variable {variable.key} of container {config.metadata.name} contains a NUL byte",
+                hint="mount the Secret as a volume: files may contain any bytes",
+            )
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_security(name: str, context: LinuxContainerSecurityContext) -> None:

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from podlite import blocking, log, steps
 from podlite.cri.errors import CRIError, FailedPreconditionError, InvalidArgumentError, StartError
-from podlite.cri.types import NamespaceMode, ProfileType, SecurityProfile
+from podlite.cri.types import NamespaceMode
 from podlite.errors import explain
-from podlite.linux import capabilities, mounts
+from podlite.linux import mounts
 from podlite.linux.syscalls import MOUNT_ATTR_NODEV
 from podlite.runtime.container import mounts as mount_plan
+from podlite.runtime.container.confinement import container_capabilities, seccomp_program
 from podlite.runtime.container.devices import device_nodes
-from podlite.runtime.container.process import command_line, environment, security_context
+from podlite.runtime.container.process import as_messages, command_line, environment, security_context
 from podlite.runtime.container.streams import ContainerStreams
 from podlite.runtime.sandbox.user_namespace import open_user_namespace
 from podlite.runtime.store import CREATED, EXITED, RUNNING, STARTING, Container
 from podlite.steps import step
 
 if TYPE_CHECKING:
+    from podlite.linux.capabilities import Capabilities
     from podlite.runtime.service import Runtime
 
 Message = dict[str, Any]
@@ -173,13 +175,16 @@ def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
         for operation in plan.operations:
             if "fd" in operation:
                 operation["fd"] += 1
-        program = _seccomp(runtime, container, context.seccomp, context.privileged)
+        program = _seccomp(runtime, container)
         if program >= 0:
             fds.append(program)
         caps = _capabilities(container)
+        variables = environment(config, container.image, container.sandbox.config.hostname, container.home)
+        text, raw = as_messages(variables)
         process = {
             "argv": command_line(config, container.image),
-            "env": environment(config, container.image, container.sandbox.config.hostname, container.home),
+            "env": text,
+            "env_bytes": raw,
             "cwd": working_dir,
             "uid": container.user.uid,
             "gid": container.user.gid,
@@ -259,34 +264,19 @@ def _root_mount(container: Container, *, devices: bool) -> int:
         _close(layers)
 
 
-def _seccomp(runtime: Runtime, container: Container, profile: SecurityProfile | None, privileged: bool) -> int:
+def _seccomp(runtime: Runtime, container: Container) -> int:
     """A memfd with the seccomp program, or -1 for none."""
-    if privileged or profile is None or profile.profile_type == ProfileType.Unconfined:
+    program = seccomp_program(runtime, container)
+    if not program:
         return -1
-    from podlite.linux import seccomp
-
-    bounding = _capabilities(container).bounding
-    if profile.profile_type == ProfileType.Localhost:
-        program = seccomp.file_filter(profile.localhost_ref, bounding, runtime.layout.cache_dir).program
-    else:
-        program = seccomp.default_filter(bounding, runtime.layout.cache_dir).program
     fd = os.memfd_create("podlite-seccomp", os.MFD_CLOEXEC)
     os.write(fd, program)
     return fd
 
 
-def _capabilities(container: Container) -> capabilities.Capabilities:
-    context = security_context(container.config)
-    given = context.capabilities
-    wanted = capabilities.for_container(
-        given.add_capabilities if given else (),
-        given.drop_capabilities if given else (),
-        given.add_ambient_capabilities if given else (),
-        privileged=context.privileged,
-        uid=container.user.uid,
-    )
-    limited, missing = capabilities.limit(wanted, capabilities.held())
-    if missing and given is not None and given.add_capabilities:
+def _capabilities(container: Container) -> Capabilities:
+    limited, missing = container_capabilities(container)
+    if missing:
         log.warning(
             f"container {container.config.metadata.name} cannot have the capabilities {', '.join(missing)}: "
             "podlite does not have them itself",

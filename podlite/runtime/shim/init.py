@@ -185,6 +185,10 @@ def _finish(process: dict[str, Any], stdio: Stdio, channel: socket.socket, secco
             # The shim died before the kernel could be asked to kill this process with it.
             os._exit(1)
     env = dict(entry.split("=", 1) for entry in process["env"])
+    for entry in process.get("env_bytes", ()):
+        # Bytes that are no UTF-8, which JSON has no strings for, come as Latin-1.
+        name, value = entry.encode("latin-1").decode("utf-8", "surrogateescape").split("=", 1)
+        env[name] = value
     with steps.step("container.exec", **ids):
         confine.execute(process["argv"], env)
 

@@ -162,6 +162,69 @@ containers:
         logs={"c": r"\$\(B\)\|b\|b\$\(B\)\|\$\(B\)" + "\n" + r"b \$\(B\) \$\(NONE\)" + "\n"},
     ),
     Behaviour(
+        "a-Secret-that-is-no-text",
+        "CRI's api.proto: the value of a KeyValue is bytes; environ(7): any but NUL",
+        """
+apiVersion: v1
+kind: Secret
+metadata: {name: s}
+data: {raw: w7z/}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  restartPolicy: Never
+  containers:
+  - {c: c, envFrom: [{secretRef: {name: s}}], env: [{name: B, value: "<$(raw)>"}, {name: C, value: ü}],
+     command: [sh, -c, 'printf "$raw$B$C" | od -An -tx1']}
+""",
+        logs={"c": " c3 bc ff 3c c3 bc ff 3e c3 bc\n"},
+    ),
+    Behaviour(
+        "a-Secret-with-a-NUL-byte",
+        "execve(2) knows no such variables: the container cannot be made",
+        """
+apiVersion: v1
+kind: Secret
+metadata: {name: s}
+data: {raw: YQBi}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  restartPolicy: Never
+  containers: [{c: c, envFrom: [{secretRef: {name: s}}], command: ["true"]}]
+""",
+        until={
+            "containerStatuses[c].state.waiting.reason": "CreateContainerError",
+        },
+        events=("Warning Failed Error: the environment variable raw of container c contains a NUL byte.*",),
+    ),
+    Behaviour(
+        "a-command-that-is-no-text",
+        "CRI's api.proto: command and args are strings, which are UTF-8 in protobuf",
+        """
+apiVersion: v1
+kind: Secret
+metadata: {name: s}
+data: {raw: /w==}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  restartPolicy: Never
+  containers: [{c: c, envFrom: [{secretRef: {name: s}}], command: [echo, "$(raw)"]}, {c: d, command: ["true"]}]
+""",
+        until={
+            "containerStatuses[c].state.waiting.reason": "CreateContainerError",
+            "containerStatuses[d].state.terminated.exitCode": 0,
+        },
+        events=("Warning Failed Error: .* is not UTF-8.*",),
+    ),
+    Behaviour(
         "a-ConfigMap-that-is-not-there",
         "pkg/kubelet/kuberuntime: CreateContainerConfigError",
         """
