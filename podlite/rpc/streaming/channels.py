@@ -58,7 +58,7 @@ class Channels(ABC):
         try:
             size = json.loads(text)
             width, height = int(size["Width"]), int(size["Height"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return
         if 0 < width < 65536 and 0 < height < 65536:
             self._size = (width, height)

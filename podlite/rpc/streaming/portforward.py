@@ -26,6 +26,13 @@ WEBSOCKET_PROTOCOL = "v4.channel.k8s.io"
 Connect = Callable[[int], Awaitable[ByteStream]]
 
 
+def port_number(text: str) -> int | None:
+    """The port that a client names; None if it is none. Pure."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+        return None
+    return number if 0 < (number := int(text)) < 65536 else None
+
+
 class SpdyPortForward:
     """Streams are `opened` by the client in pairs; `run` must be waiting in a task group for them to be served."""
 
@@ -39,8 +46,8 @@ class SpdyPortForward:
     async def opened(self, stream: SpdyStream) -> bool:
         """A stream of the client's; False refuses one that makes no sense."""
         kind = stream.headers.get(STREAM_TYPE)
-        port = stream.headers.get("port", "")
-        if kind not in ("data", "error") or not port.isdecimal() or not 0 < int(port) < 65536:
+        port = port_number(stream.headers.get("port", ""))
+        if kind not in ("data", "error") or port is None:
             return False
         # Old clients send no id: they open the error stream just before the data stream.
         request = stream.headers.get("requestid") or str(stream.id if kind == "error" else stream.id - 2)
@@ -52,7 +59,7 @@ class SpdyPortForward:
         if other.headers[STREAM_TYPE] == kind:
             return False
         data, error = (stream, other) if kind == "data" else (other, stream)
-        self._tasks.start_soon(self._forward, int(port), data, error)
+        self._tasks.start_soon(self._forward, port, data, error)
         return True
 
     async def _expire(self, request: str, stream: SpdyStream) -> None:

@@ -11,6 +11,7 @@ from anyio.abc import ByteReceiveStream
 
 from podlite.cri.errors import CRIError
 from podlite.cri.services import ExecStream
+from podlite.errors import explain
 from podlite.rpc.streaming.channels import Channels
 
 # When the process has ended, something that it left behind may hold its output open for as long as the container
@@ -28,8 +29,9 @@ async def serve(channels: Channels, start: Callable[[], Awaitable[ExecStream]], 
             async with await start() as process:
                 code = await _copy(channels, process)
             status = success() if attach else exit_status(code)
-        except CRIError as error:
-            status = internal_error(str(error))
+        except (CRIError, OSError) as error:
+            # An OSError is this machine's (no descriptors left), not the client's: anyio has its own errors for that.
+            status = internal_error(explain(error))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
             session.cancel_scope.cancel()
             return

@@ -219,7 +219,7 @@ def _outputs(wanted: Exec) -> tuple[str, ...]:
 
 def _ports(request: http.Request) -> list[int]:
     texts = [text for value in request.query.get("port", []) for text in value.split(",")]
-    return [int(text) for text in texts if text.isdecimal() and 0 < int(text) < 65536]
+    return [number for text in texts if (number := portforward.port_number(text)) is not None]
 
 
 async def _switch_to_spdy(
