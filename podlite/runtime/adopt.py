@@ -186,8 +186,10 @@ def _connect(directory: str) -> socket.socket | None:
 async def _adopt(runtime: Runtime, found: Found, seconds: float) -> str:
     sandbox = _sandbox(runtime, found)
     states: dict[str, Entry] = {}
+    # What its shim reports before its containers are known: nobody could be told of it yet.
+    exits: list[Entry] = []
     if found.sock is not None:
-        states = await _adopt_shim(runtime, sandbox, found, seconds)
+        states = await _adopt_shim(runtime, sandbox, found, seconds, exits)
     if not sandbox.ready:
         states |= await to_thread.run_sync(_recorded_exits, found.directory)
     containers = await to_thread.run_sync(_containers, runtime, sandbox, found.entries, states)
@@ -197,8 +199,12 @@ async def _adopt(runtime: Runtime, found: Found, seconds: float) -> str:
         runtime.store.reserve_container(sandbox, container.config, container.id)
         runtime.store.containers[container.id] = container
         sandbox.containers[container.id] = container
-    if sandbox.shim is not None and sandbox.shim.gone:
-        runtime.shim_lost(sandbox)  # it ended while its containers were being looked at
+    if sandbox.shim is not None:
+        sandbox.shim.on_exited = runtime.shim_reported_exit
+        for message in exits:
+            runtime.shim_reported_exit(message)
+        if sandbox.shim.gone:
+            runtime.shim_lost(sandbox)  # it ended while its containers were being looked at
     return sandbox.id
 
 
@@ -217,8 +223,12 @@ def _sandbox(runtime: Runtime, found: Found) -> Sandbox:
 # --- the shim ---------------------------------------------------------------------------------
 
 
-async def _adopt_shim(runtime: Runtime, sandbox: Sandbox, found: Found, seconds: float) -> dict[str, Entry]:
+async def _adopt_shim(
+    runtime: Runtime, sandbox: Sandbox, found: Found, seconds: float, exits: list[Entry]
+) -> dict[str, Entry]:
     """Becomes the shim's owner, and makes the sandbox ready; returns what it says of its containers, by id.
+
+    From then on the exits that it reports are added to `exits`.
 
     A shim that is about to end, or ends now, leaves the sandbox as it is. Raises CRIError for one that does not
     answer: it is not ended, for it may only have been stopped.
@@ -227,6 +237,7 @@ async def _adopt_shim(runtime: Runtime, sandbox: Sandbox, found: Found, seconds:
     assert sock is not None
     pid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
     shim = runtime.new_shim(sandbox, sock)
+    shim.on_exited = exits.append
     shim.pid = pid
     shim.start_serving(runtime.tasks)
     try:

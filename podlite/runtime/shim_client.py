@@ -31,9 +31,9 @@ KILL_SECONDS = 10.0
 class ShimClient:
     """Requests to a shim, and its events.
 
-    `on_exited(message)` is called for every container that ended, `on_delete(grace)` when somebody else asks for
-    the pod's deletion, `on_debug(container)` for an ephemeral container (as in JSON), `on_lost()` once when the shim
-    is gone. `serve` runs in a task of the runtime's.
+    `on_exited(message)` is called for every container that ended; who adopts replaces it. `on_delete(grace)` when
+    somebody else asks for the pod's deletion, `on_debug(container)` for an ephemeral container (as in JSON),
+    `on_lost()` once when the shim is gone. `serve` runs in a task of the runtime's.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ShimClient:
         self.pid = 0
         self.pidfd = -1
         self._ids = dict(ids)
-        self._on_exited = on_exited
+        self.on_exited = on_exited
         self._on_delete = on_delete
         self._on_debug = on_debug
         self._on_lost = on_lost
@@ -88,7 +88,7 @@ class ShimClient:
         self._report(message)
         kind = message["m"]
         if kind == "exited":
-            self._on_exited(message)
+            self.on_exited(message)
         elif kind == "exec_exited":
             future = self._execs.pop(message["exec"], None)
             if future is not None and not future.done():

@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from podlite import log, steps
-from podlite.errors import PodliteError
+from podlite.cri.errors import UnavailableError
 from podlite.readiness import wait_readable
 from podlite.runtime.channel import Channel, ChannelClosedError, Reply, failure_text
 from podlite.runtime.shim.protocol import VERSION
@@ -26,7 +26,7 @@ Launched = tuple[socket.socket, int]
 ABANDONED_SECONDS = 5.0
 
 
-class SpawnerError(PodliteError):
+class SpawnerError(UnavailableError):
     """The spawner could not be started, or could not fork."""
 
 
@@ -173,11 +173,14 @@ class ForkRequest:
         self._sent = False
 
     def send(self, directory_fd: int) -> None:
-        """Sends the request; `directory_fd` is the pod's directory. Blocking. Raises ChannelClosedError."""
+        """Sends the request; `directory_fd` is the pod's directory. Blocking. Raises SpawnerError, OSError."""
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         with theirs:
             self._sent = True
-            self._channel.send_blocking(self._message, [theirs.fileno(), directory_fd])
+            try:
+                self._channel.send_blocking(self._message, [theirs.fileno(), directory_fd])
+            except ChannelClosedError:
+                raise SpawnerError("the spawner ended before it was asked for the pod's shim") from None
 
     async def result(self) -> Forked:
         """The forked shim. Raises SpawnerError."""

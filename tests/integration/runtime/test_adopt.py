@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -16,9 +17,13 @@ import anyio
 import pytest
 
 from podlite.cri.types import ContainerState, PodSandboxState
+from podlite.runtime import adopt
 from podlite.runtime.layout import Layout
 from podlite.runtime.network.none import NoneNetwork
 from podlite.runtime.service import Runtime
+from podlite.runtime.shim import protocol
+from podlite.runtime.shim_client import connect
+from podlite.runtime.store import Sandbox
 from tests.support.stopped import state
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
@@ -102,6 +107,35 @@ async def test_an_exit_in_between_is_known(layout: Layout) -> None:
         status = await ended(runtime, container)
         assert (status.state, status.exit_code, status.reason) == (ContainerState.CONTAINER_EXITED, 7, "Error")
         assert status.finished_at > status.started_at
+        assert (await runtime.pod_sandbox_status(sandbox)).state == PodSandboxState.SANDBOX_READY
+
+
+async def test_an_exit_during_the_adoption_is_known(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that the shim reports after it has said what runs, and before the runtime knows the containers."""
+    with victim(layout) as (process, (sandbox, container, _, _, pid)):
+        process.kill()
+        process.wait()
+    loop = asyncio.get_running_loop()
+    containers = adopt._containers
+
+    def end_it_first(runtime: Runtime, taken: Sandbox, *arguments: Any) -> Any:
+        os.kill(pid, signal.SIGKILL)
+        shim = connect(taken.directory)
+        with shim:
+            told = 0
+            while told != 137:
+                protocol.send(shim, {"m": "status", "id": 1})
+                answer = protocol.receive(shim)
+                assert answer is not None
+                told = next(each["code"] for each in answer[0]["containers"] if each["container"] == container)
+        for _ in range(3):  # it has told its owner first, who has read it by then
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
+        return containers(runtime, taken, *arguments)
+
+    monkeypatch.setattr(adopt, "_containers", end_it_first)
+    async with successor(layout) as runtime:
+        status = await ended(runtime, container)
+        assert (status.state, status.exit_code) == (ContainerState.CONTAINER_EXITED, 137)
         assert (await runtime.pod_sandbox_status(sandbox)).state == PodSandboxState.SANDBOX_READY
 
 

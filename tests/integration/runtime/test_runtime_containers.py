@@ -17,6 +17,7 @@ from podlite.cri.errors import (
     FailedPreconditionError,
     NotFoundError,
     StartError,
+    UnavailableError,
 )
 from podlite.cri.types import (
     ContainerEventType,
@@ -34,6 +35,7 @@ from podlite.runtime.container import stop
 from podlite.runtime.service import Runtime
 from tests.support.containers import container_config, fd_count, finished, read_log, run, sandbox_config, sh, start
 from tests.support.leaks import children, has_ended, processes_titled
+from tests.support.stopped import state
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
@@ -320,6 +322,17 @@ async def test_a_killed_spawner_is_replaced(runtime: Runtime) -> None:
     other = await runtime.run_pod_sandbox(sandbox_config(runtime, "two"))
     assert runtime.spawner.pid != first
     assert (await run(runtime, other, container_config(["/bin/true"]))).code == 0
+
+
+async def test_a_spawner_whose_end_nobody_has_seen_yet(runtime: Runtime) -> None:
+    """The call that finds out fails as one that may be repeated, and leaves nothing."""
+    os.kill(runtime.spawner.pid, signal.SIGKILL)
+    while state(runtime.spawner.pid) != "Z":
+        pass  # without a turn of the event loop, which would tell of it
+    with pytest.raises(UnavailableError, match="the spawner ended"):
+        await runtime.run_pod_sandbox(sandbox_config(runtime))
+    assert os.listdir(runtime.layout.pods_dir) == []
+    await runtime.run_pod_sandbox(sandbox_config(runtime))
 
 
 async def test_a_process_that_cannot_be_killed(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
