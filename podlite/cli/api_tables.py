@@ -1,97 +1,75 @@
 """Tables of API objects with kubectl's columns. Pure.
 
-Source: pkg/printers/internalversion/printers.go, Kubernetes 1.36.
+Source: k8s.io/cli-runtime/pkg/printers/tableprinter.go and k8s.io/kubectl/pkg/cmd/events/event_printer.go, 1.36.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
+from podlite.agent.printers.duration import age
+from podlite.agent.printers.pods import NONE
+from podlite.agent.printers.tables import COLUMNS, cells
 from podlite.api.decode import from_builtins
-from podlite.cli.pod_table import NONE, UNKNOWN, age, columns, human_duration
-from podlite.kubelet.gotime import NANOSECONDS, parse_rfc3339
 
 if TYPE_CHECKING:
+    from podlite.api.base import Object
     from podlite.cli.api import Kind
 
 Plain = dict[str, Any]
 
-_HEADERS = {
-    "Pod": ["NAME", "READY", "STATUS", "RESTARTS", "AGE"],
-    "Event": ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"],
-    "ConfigMap": ["NAME", "DATA", "AGE"],
-    "Secret": ["NAME", "TYPE", "DATA", "AGE"],
-}
-_WIDE = {
-    "Pod": ["IP", "NODE", "NOMINATED NODE", "READINESS GATES"],
-    "Event": ["SUBOBJECT", "SOURCE", "FIRST SEEN", "COUNT", "NAME"],
-}
+EVENTS_HEADER = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
 
 
 def header(kind: Kind, *, wide: bool, namespaces: bool, labels: bool) -> list[str]:
     """The first line."""
-    found = list(_HEADERS[kind.kind])
-    if wide and kind.kind == "Event":
-        found = [*found[:4], *_WIDE["Event"][:2], found[4], *_WIDE["Event"][2:]]
-    elif wide:
-        found += _WIDE.get(kind.kind, [])
+    found = [each.name.upper() for each in COLUMNS[kind.kind] if wide or not each.priority]
     return [*(["NAMESPACE"] if namespaces else []), *found, *(["LABELS"] if labels else [])]
 
 
 def row(kind: Kind, value: Plain, now_ns: int, *, wide: bool, namespaces: bool, labels: bool) -> list[str]:
     """One object's line."""
+    every = zip(COLUMNS[kind.kind], cells(kind.kind, _typed(kind, value), now_ns), strict=True)
+    found = [cell_text(str(cell)) for column, cell in every if wide or not column.priority]
+    return _decorated(value, found, namespaces=namespaces, labels=labels)
+
+
+def event_row(kind: Kind, value: Plain, now_ns: int, *, namespaces: bool) -> list[str]:
+    """One line of `kubectl events`, which says how often something happened in how long a time."""
+    event = _typed(kind, value)
+    first = age(event.event_time or event.first_timestamp, now_ns)
+    seen = first
+    if event.series is not None:
+        seen = f"{age(event.series.last_observed_time, now_ns)} (x{event.series.count} over {first})"
+    elif event.count > 1:
+        seen = f"{age(event.last_timestamp, now_ns)} (x{event.count} over {first})"
+    about = event.involved_object
+    found = [seen, event.type, event.reason, f"{about.kind}/{about.name}", event.message.strip()]
+    return _decorated(value, [escaped(each) for each in found], namespaces=namespaces, labels=False)
+
+
+def cell_text(text: str) -> str:
+    """A cell has one line."""
+    first = re.split(r"[\f\n\r]", text, maxsplit=1)[0]
+    return escaped(first) + ("..." if first != text else "")
+
+
+def escaped(text: str) -> str:
+    """What a terminal takes for a command is shown instead."""
+    return text.replace("\x1b", "^[").replace("\r", "\\r")
+
+
+def _decorated(value: Plain, found: list[str], *, namespaces: bool, labels: bool) -> list[str]:
     meta = value["metadata"]
-    cells = {"Pod": _pod, "Event": _event, "ConfigMap": _config_map, "Secret": _secret}[kind.kind](value, now_ns, wide)
     shown = ",".join(f"{key}={text}" for key, text in sorted(meta.get("labels", {}).items())) or NONE
-    return [*([meta.get("namespace", "")] if namespaces else []), *cells, *([shown] if labels else [])]
+    return [*([meta.get("namespace", "")] if namespaces else []), *found, *([shown] if labels else [])]
 
 
-def _pod(value: Plain, now_ns: int, wide: bool) -> list[str]:
+def _typed(kind: Kind, value: Plain) -> Any:
+    from podlite.api.config import ConfigMap, Secret
+    from podlite.api.events import Event
     from podlite.api.pod import Pod
 
-    pod = from_builtins(value, Pod)
-    found = columns(pod, now_ns)
-    cells = [pod.metadata.name, found.ready, found.status, found.restarts, found.age]
-    if wide:
-        gates = NONE
-        if pod.spec.readiness_gates:
-            types = {each.condition_type for each in pod.spec.readiness_gates}
-            true = sum(each.type in types and each.status == "True" for each in pod.status.conditions)
-            gates = f"{true}/{len(pod.spec.readiness_gates)}"
-        node = pod.spec.node_name or NONE
-        cells += [pod.status.pod_ip or NONE, node, pod.status.nominated_node_name or NONE, gates]
-    return cells
-
-
-def _event(value: Plain, now_ns: int, wide: bool) -> list[str]:
-    about = value["involvedObject"]
-    count = value.get("count", 0)
-    last = _since(value.get("lastTimestamp") or value.get("eventTime"), now_ns)
-    first = _since(value.get("firstTimestamp") or value.get("eventTime"), now_ns)
-    seen = f"{last} (x{count} over {first})" if count > 1 else last
-    kind = about.get("kind", "").lower()
-    target = f"{kind}/{about['name']}" if kind and about.get("name") else ""
-    message = value.get("message", "").strip()
-    cells = [last if wide else seen, value.get("type", ""), value.get("reason", ""), target, message]
-    if wide:
-        source = value.get("source", {})
-        where = ", ".join(each for each in (source.get("component", ""), source.get("host", "")) if each)
-        cells = [*cells[:4], about.get("fieldPath", ""), where, message, first, str(count), value["metadata"]["name"]]
-    return cells
-
-
-def _since(time: str | None, now_ns: int) -> str:
-    if not time:
-        return UNKNOWN
-    return human_duration((now_ns - parse_rfc3339(time)) // NANOSECONDS)
-
-
-def _config_map(value: Plain, now_ns: int, wide: bool) -> list[str]:
-    count = len(value.get("data", {})) + len(value.get("binaryData", {}))
-    return [value["metadata"]["name"], str(count), age(value["metadata"].get("creationTimestamp"), now_ns)]
-
-
-def _secret(value: Plain, now_ns: int, wide: bool) -> list[str]:
-    meta = value["metadata"]
-    created = age(meta.get("creationTimestamp"), now_ns)
-    return [meta["name"], value.get("type", ""), str(len(value.get("data", {}))), created]
+    kinds: dict[str, type[Object]] = {"Pod": Pod, "Event": Event, "ConfigMap": ConfigMap, "Secret": Secret}
+    return from_builtins(value, kinds[kind.kind])

@@ -8,10 +8,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from podlite.agent.printers.duration import age
 from podlite.cli.describe_container import describe_containers
 from podlite.cli.describe_text import Text
 from podlite.cli.describe_volume import describe_volume
-from podlite.cli.pod_table import age
 from podlite.kubelet.qos import pod_qos
 
 if TYPE_CHECKING:

@@ -34,11 +34,12 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     arguments.field_selector = _fields(arguments.about)
     from podlite.agent.local_api import open_client
 
-    printer = Printer(kind, arguments)
+    printer = Printer(kind, arguments, intervals=True)
     with open_client(pods.run_dir(arguments)) as client:
         if arguments.watch:
             for event in changes(client, kind, [], arguments, initial=True):
-                if _wanted(event["object"], types):
+                # One that is forgotten has not happened again.
+                if event["type"] != "DELETED" and _wanted(event["object"], types):
                     printer.event(event["type"], event["object"])
             return 0
         found, _ = api.find_objects(client, kind, [], arguments)

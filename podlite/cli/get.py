@@ -91,8 +91,10 @@ def changes(
 class Printer:
     """Prints objects in the form that was asked for."""
 
-    def __init__(self, kind: Kind, arguments: argparse.Namespace) -> None:
+    def __init__(self, kind: Kind, arguments: argparse.Namespace, *, intervals: bool = False) -> None:
+        """With `intervals` the table of events is that of `kubectl events`."""
         self._kind = kind
+        self._intervals = intervals and arguments.output != "wide"
         self._output = arguments.output
         self._events = getattr(arguments, "output_watch_events", False)
         self._with_header = not arguments.no_headers
@@ -134,13 +136,17 @@ class Printer:
         _write(text)
 
     def _header(self) -> list[str]:
-        from podlite.cli.api_tables import header
+        from podlite.cli.api_tables import EVENTS_HEADER, header
 
+        if self._intervals:
+            return [*(["NAMESPACE"] if self._form["namespaces"] else []), *EVENTS_HEADER]
         return header(self._kind, **self._form)
 
     def _row(self, value: dict[str, Any]) -> list[str]:
-        from podlite.cli.api_tables import row
+        from podlite.cli.api_tables import event_row, row
 
+        if self._intervals:
+            return event_row(self._kind, value, time.time_ns(), namespaces=self._form["namespaces"])
         return row(self._kind, value, time.time_ns(), **self._form)
 
     def _text(self, plain: Any) -> None:

@@ -107,7 +107,7 @@ def list_images(store: ImageStore) -> list[StoredImage]:
 
 def _rows(image: StoredImage, *, whole: bool) -> list[list[str]]:
     """One row for each tag; for each digest only where there is no tag, or all is to be seen; there may be no name."""
-    from podlite.cli.pod_table import human_duration
+    from podlite.agent.printers.duration import human_duration
 
     age = f"{human_duration((time.time_ns() - image.added_at) // 1_000_000_000)} ago"
     rest = [image.record.id if whole else _short(image), age, human_size(image.record.size)]

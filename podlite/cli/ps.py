@@ -7,8 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from podlite.agent.printers.pods import NONE, columns
 from podlite.cli import options, pods
-from podlite.cli.pod_table import NONE, columns
 from podlite.cli.table import format_table
 
 if TYPE_CHECKING:

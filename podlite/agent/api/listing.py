@@ -11,7 +11,8 @@ import anyio
 
 from podlite.agent.api.cache import ADDED, DELETED, MODIFIED
 from podlite.agent.api.errors import ApiError
-from podlite.agent.api.http import StreamedLines, answer_texts, encode, flag, number
+from podlite.agent.api.http import StreamedLines, answer, answer_texts, encode, flag, number
+from podlite.agent.api.representation import representation
 from podlite.agent.api.selectors import field_selector, label_selector
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from podlite.agent.api.cache import WatchCache
+    from podlite.agent.api.representation import Representation
 
 # A quiet watch says where it is this often, if it is asked to.
 _BOOKMARK_SECONDS = 60.0
@@ -48,22 +50,33 @@ def matcher(request: Request, resource: str) -> Callable[[Any], bool]:
 async def list_or_watch(request: Request, resource: str, kind: str, cache: WatchCache[Any]) -> Response:
     """GET of a collection. Raises ApiError."""
     matches = matcher(request, resource)
+    shown = representation(request, kind)
     if not flag(request, "watch"):
         found = [(value.metadata.namespace, value.metadata.name, key) for key, value in cache.items() if matches(value)]
-        return answer_texts(f"{kind}List", [cache.text(key) for _, _, key in sorted(found)], cache.version)
+        keys = [key for _, _, key in sorted(found)]
+        if shown.is_plain:
+            return answer_texts(f"{kind}List", [cache.text(key) for key in keys], cache.version)
+        return answer(shown.many([cache.get(key) for key in keys], str(cache.version)))
     since = number(request, "resourceVersion")
     if since:
         cache.check(since)
     seconds = number(request, "timeoutSeconds")
+    shown.check_watched()
     bookmarks = flag(request, "allowWatchBookmarks")
-    lines = _watch(cache, matches, since or 0, seconds or None, kind if bookmarks else "")
+    lines = _watch(cache, matches, shown, since or 0, seconds or None, bookmarks=bookmarks)
     return StreamedLines(lines, "application/json")
 
 
 async def _watch(
-    cache: WatchCache[Any], matches: Callable[[Any], bool], since: int, seconds: float | None, bookmark_kind: str
+    cache: WatchCache[Any],
+    matches: Callable[[Any], bool],
+    form: Representation,
+    since: int,
+    seconds: float | None,
+    *,
+    bookmarks: bool,
 ) -> AsyncIterator[bytes]:
-    """The lines of a watch; from version 0 what there is comes first. `bookmark_kind` is empty for no bookmarks."""
+    """The lines of a watch; from version 0 what there is comes first."""
     send, receive = anyio.create_memory_object_stream[bytes](1)
     shown: set[str] = set()
 
@@ -75,7 +88,7 @@ async def _watch(
                 for key, value in cache.items():
                     if matches(value):
                         shown.add(key)
-                        await send.send(_line(ADDED, value))
+                        await send.send(_line(ADDED, form.one(value)))
             else:
                 shown.update(key for key, value in cache.items() if matches(value))
             try:
@@ -83,20 +96,19 @@ async def _watch(
                     since = change.version
                     type = _seen_as(change.type, change.key, matches(change.value), shown)
                     if type:
-                        await send.send(_line(type, change.value))
+                        await send.send(_line(type, form.one(change.value)))
             except ApiError as error:
                 await send.send(_line("ERROR", error.status))
 
     async def bookmark() -> None:
         while True:
             await anyio.sleep(_BOOKMARK_SECONDS)
-            meta = {"resourceVersion": str(since), "creationTimestamp": None}
-            await send.send(_line("BOOKMARK", {"kind": bookmark_kind, "apiVersion": "v1", "metadata": meta}))
+            await send.send(_line("BOOKMARK", form.bookmark(str(since))))
 
     async with anyio.create_task_group() as tasks, receive:
         with anyio.move_on_after(seconds):
             tasks.start_soon(follow)
-            if bookmark_kind:
+            if bookmarks:
                 tasks.start_soon(bookmark)
             async for line in receive:
                 yield line

@@ -8,6 +8,7 @@ from podlite.agent.api.decode import is_dry_run, read_delete_options, read_objec
 from podlite.agent.api.errors import ApiError, already_exists, bad_request, conflict, internal, not_found
 from podlite.agent.api.http import answer, read_body
 from podlite.agent.api.listing import list_or_watch
+from podlite.agent.api.representation import representation
 from podlite.api.responses import Status, StatusDetails
 from podlite.kubelet.gotime import rfc3339
 from podlite.kubelet.types import KubeletError
@@ -35,7 +36,7 @@ class ObjectHandlers:
         return await list_or_watch(request, self._resource, self._kind, self._cache)
 
     async def get(self, request: Request) -> Response:
-        return answer(self._find(request))
+        return answer(representation(request, self._kind).one(self._find(request)))
 
     def _find(self, request: Request) -> Any:
         namespace, name = request.path_params["namespace"], request.path_params["name"]
@@ -115,4 +116,4 @@ class EventHandlers:
         found = self._state.events.get(name)
         if found is None or found.metadata.namespace != namespace:
             raise not_found("events", name)
-        return answer(found)
+        return answer(representation(request, "Event").one(found))

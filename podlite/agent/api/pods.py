@@ -14,6 +14,7 @@ from podlite.agent.api.decode import is_dry_run, read_delete_options, read_objec
 from podlite.agent.api.errors import already_exists, bad_request, conflict, forbidden, internal
 from podlite.agent.api.http import StreamedLines, answer, answer_list, flag, number, read_body
 from podlite.agent.api.listing import list_or_watch, matcher
+from podlite.agent.api.representation import representation
 from podlite.agent.sources.static_pods import is_static
 from podlite.api.admission import admit
 from podlite.kubelet.gotime import NANOSECONDS, rfc3339
@@ -47,7 +48,7 @@ class PodHandlers:
         return await list_or_watch(request, RESOURCE, "Pod", self._state.pods)
 
     async def get(self, request: Request) -> Response:
-        return answer(self._pod(request))
+        return answer(representation(request, "Pod").one(self._pod(request)))
 
     def _pod(self, request: Request) -> Pod:
         return self._state.find_pod(request.path_params["namespace"], request.path_params["name"])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
 import threading
 from typing import Any
 
+import httpx
 import pytest
 
 from podlite.agent.client import AnswerError, Client, pods_path
@@ -304,8 +306,6 @@ def test_static_pods_are_their_manifests(machine: Machine, api: Client) -> None:
 
 
 def test_pods_of_foreground_runs_are_there_too(machine: Machine, api: Client) -> None:
-    import subprocess
-
     run = subprocess.Popen(
         machine.command("run", "--network=none", "--name=fg", "--image=podlite.local/host:1", "--", "/bin/sh", "-c",
                         "echo hello; exec sleep 1000"),
@@ -328,8 +328,6 @@ def test_pods_of_foreground_runs_are_there_too(machine: Machine, api: Client) ->
 
 def test_an_attachment_ends_with_its_instance(machine: Machine, api: Client) -> None:
     """One that is started again at once is not waited for: of the agent's pod and of a foreground run's alike."""
-    import subprocess
-
     script = "read line; echo got $line; exit 3"
     own = manifest("own", script=script, container={"stdin": True})
     theirs = machine.manifests.parent / "theirs.json"
@@ -353,3 +351,86 @@ def test_an_attachment_ends_with_its_instance(machine: Machine, api: Client) -> 
     finally:
         run.kill()
         run.wait()
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+# What kubectl get asks for (k8s.io/kubectl/pkg/cmd/get, transformRequests).
+AS_TABLE = (
+    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
+)
+
+
+def fetch(machine: Machine, path: str, accept: str) -> tuple[int, str, list[dict[str, Any]]]:
+    """(code, content type, the answer's lines) of a GET."""
+    transport = httpx.HTTPTransport(uds=machine.socket)
+    with httpx.Client(transport=transport, base_url="http://podlite", headers={"Accept": accept}, timeout=30) as client:
+        answer = client.get(path)
+    return answer.status_code, answer.headers["content-type"], [json.loads(each) for each in answer.text.splitlines()]
+
+
+def names(table: dict[str, Any]) -> list[str]:
+    return [each["name"] for each in table["columnDefinitions"]]
+
+
+def test_tables(machine: Machine, api: Client) -> None:
+    """printers.go for the columns, metav1.Table for the form, "Receiving resources as Tables" of the API concepts."""
+    machine.create("web", labels={"app": "web"})
+    pod = machine.running("web")
+    code, type, (table,) = fetch(machine, PODS, AS_TABLE)
+    assert (code, type) == (200, "application/json")
+    assert (table["kind"], table["apiVersion"]) == ("Table", "meta.k8s.io/v1")
+    assert table["metadata"]["resourceVersion"] == api.request("GET", PODS)["metadata"]["resourceVersion"]
+    assert names(table)[:5] == ["Name", "Ready", "Status", "Restarts", "Age"]
+    (row,) = table["rows"]
+    assert row["cells"][:4] == ["web", "1/1", "Running", "0"]
+    assert len(row["cells"]) == len(table["columnDefinitions"]) == 9
+    assert row["object"]["kind"] == "PartialObjectMetadata"
+    assert row["object"]["metadata"]["uid"] == pod["metadata"]["uid"]
+    assert "spec" not in row["object"]
+    assert fetch(machine, f"{PODS}?includeObject=None", AS_TABLE)[2][0]["rows"][0]["object"] is None
+    whole = fetch(machine, f"{PODS}/web?includeObject=Object", AS_TABLE)[2][0]["rows"][0]["object"]
+    assert (whole["kind"], whole["status"]["phase"]) == ("Pod", "Running")
+    code, _, (status,) = fetch(machine, f"{PODS}?includeObject=Some", AS_TABLE)
+    assert (code, status["reason"]) == (400, "BadRequest")
+    assert fetch(machine, f"{PODS}?labelSelector=app=other", AS_TABLE)[2][0]["rows"] == []
+    # Errors are Statuses in any form; what there is in no form that is accepted is 406.
+    code, _, (status,) = fetch(machine, f"{PODS}/nothing", AS_TABLE)
+    assert (code, status["kind"], status["reason"]) == (404, "Status", "NotFound")
+    code, _, (status,) = fetch(machine, PODS, "application/json;as=Table;v=v7;g=meta.k8s.io")
+    assert (code, status["reason"]) == (406, "NotAcceptable")
+    assert fetch(machine, PODS, "application/json;as=Table;v=v7;g=meta.k8s.io,application/json")[2][0]["kind"] == (
+        "PodList"
+    )
+    value = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "settings"}, "data": {"colour": "red"}}
+    api.request("POST", "/api/v1/namespaces/default/configmaps", value)
+    for resource, columns in (
+        ("configmaps", ["Name", "Data", "Age"]),
+        ("secrets", ["Name", "Type", "Data", "Age"]),
+        ("events", ["Last Seen", "Type", "Reason", "Object", "Subobject"]),
+    ):
+        table = fetch(machine, f"/api/v1/namespaces/default/{resource}", AS_TABLE)[2][0]
+        assert names(table)[:5] == columns
+        assert bool(table["rows"]) is (resource != "secrets")
+    one = fetch(machine, "/api/v1/namespaces/default/configmaps/settings", AS_TABLE)[2][0]
+    assert one["rows"][0]["cells"][:2] == ["settings", 1]
+    partial = fetch(machine, PODS, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io")[2][0]
+    assert [each["metadata"]["name"] for each in partial["items"]] == ["web"]
+
+
+def test_a_watch_of_tables(machine: Machine, api: Client) -> None:
+    machine.create("web")
+    machine.running("web")
+    lines = fetch(machine, f"{PODS}?watch=true&timeoutSeconds=1", AS_TABLE)[2]
+    assert [each["type"] for each in lines] == ["ADDED"]
+    assert names(lines[0]["object"])[0] == "Name"
+    since = api.request("GET", PODS)["metadata"]["resourceVersion"]
+    machine.delete("web")
+    machine.gone("web")
+    lines = fetch(machine, f"{PODS}?watch=true&timeoutSeconds=1&resourceVersion={since}", AS_TABLE)[2]
+    assert [each["type"] for each in lines][-1] == "DELETED"
+    assert [each["object"]["columnDefinitions"] is None for each in lines] == [False] + [True] * (len(lines) - 1)
+    assert lines[-1]["object"]["rows"][0]["cells"][0] == "web"
+    # What has been missed is an error, and no table.
+    (late,) = fetch(machine, f"{PODS}?watch=true&timeoutSeconds=1&resourceVersion=1", AS_TABLE)[2]
+    assert late["reason"] == "Expired"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from podlite.cli import api
-from podlite.cli.api_tables import header, row
+from podlite.cli.api_tables import cell_text, escaped, event_row, header, row
 from podlite.cli.completion import SCRIPTS, complete
 from podlite.cli.verbs import VERBS
 from podlite.cli.wait import is_met, look_up, read_condition
@@ -25,6 +25,7 @@ POD = {
     "status": {
         "phase": "Running",
         "podIP": "10.85.0.2",
+        "podIPs": [{"ip": "10.85.0.2"}],
         "conditions": [{"type": "Ready", "status": "True"}],
         "containerStatuses": [
             {"name": "c", "ready": True, "restartCount": 0, "image": "i", "imageID": "", "state": {"running": {}}}
@@ -67,6 +68,7 @@ def test_the_table_of_pods() -> None:
 
 
 def test_the_table_of_events() -> None:
+    """`kubectl get events` says when it happened last, `kubectl events` (event_printer.go) how often in how long."""
     event = {
         "metadata": {"name": "e", "namespace": "default"},
         "involvedObject": {"kind": "Pod", "name": "web"},
@@ -77,10 +79,23 @@ def test_the_table_of_events() -> None:
         "firstTimestamp": "2026-11-23T19:50:00Z",
         "lastTimestamp": "2026-11-23T19:59:00Z",
     }
+    kind = api.find_kind("events")
     form: dict[str, Any] = {"wide": False, "namespaces": False, "labels": False}
-    assert row(api.find_kind("events"), event, NOW, **form) == [
-        *("60s (x3 over 10m)", "Warning", "BackOff", "pod/web", "again")
+    assert row(kind, event, NOW, **form) == ["60s", "Warning", "BackOff", "pod/web", "again"]
+    assert event_row(kind, event, NOW, namespaces=True) == [
+        *("default", "60s (x3 over 10m)", "Warning", "BackOff", "Pod/web", "again")
     ]
+    series = {"count": 4, "lastObservedTime": "2026-11-23T19:58:00.000000Z"}
+    assert event_row(kind, {**event, "series": series}, NOW, namespaces=False)[0] == "2m (x4 over 10m)"
+    assert event_row(kind, {**event, "count": 1}, NOW, namespaces=False)[0] == "10m"
+
+
+def test_a_cell_is_one_line_and_no_command_for_the_terminal() -> None:
+    """tableprinter.go and terminal.go of k8s.io/cli-runtime/pkg/printers."""
+    assert cell_text("a\nb") == "a..."
+    assert cell_text("a\x1b[31mb") == "a^[[31mb"
+    assert cell_text("plain") == "plain"
+    assert escaped("a\rb") == "a\\rb"
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from podlite.agent.printers.duration import human_duration
 from podlite.api.pod import Pod
 from podlite.api.status import ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStatus
 from podlite.cli.exit_status import verdict
 from podlite.cli.lines import Lines
 from podlite.cli.pod_changes import describe
-from podlite.cli.pod_table import human_duration
 from podlite.cli.table import format_table, human_size
 from podlite.cli.trace import trace_events
 from podlite.steps import Span

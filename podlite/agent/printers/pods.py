@@ -1,20 +1,19 @@
-"""The columns that `podlite ps` shares with `kubectl get pods`. Pure.
+"""What a table says of a pod: READY, STATUS, RESTARTS and the columns of -o wide. Pure.
 
-Source: pkg/printers/internalversion/printers.go (printPod) and apimachinery's util/duration, Kubernetes 1.36.
+Source: pkg/printers/internalversion/printers.go (printPod), Kubernetes 1.36.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from podlite.kubelet.gotime import NANOSECONDS, parse_rfc3339
+from podlite.agent.printers.duration import age
 
 if TYPE_CHECKING:
     from podlite.api.pod import Pod
     from podlite.api.status import ContainerStateTerminated, ContainerStatus
 
 NONE = "<none>"
-UNKNOWN = "<unknown>"
 
 
 class Columns(NamedTuple):
@@ -33,12 +32,27 @@ def columns(pod: Pod, now_ns: int) -> Columns:
     if not tally.initializing or _is_initialized(pod):
         tally.containers()
     status = tally.status
-    if pod.metadata.deletion_timestamp is not None and pod.status.phase not in ("Succeeded", "Failed"):
-        status = "Terminating"
+    if pod.metadata.deletion_timestamp is not None:
+        if pod.status.reason == "NodeLost":
+            status = "Unknown"
+        elif pod.status.phase not in ("Succeeded", "Failed"):
+            status = "Terminating"
     restarts = str(tally.restarts)
     if tally.restarts and tally.last_restart:
         restarts += f" ({age(tally.last_restart, now_ns)} ago)"
     return Columns(f"{tally.ready}/{tally.total}", status, restarts, age(pod.metadata.creation_timestamp, now_ns))
+
+
+def wide_columns(pod: Pod) -> list[str]:
+    """IP, NODE, NOMINATED NODE and READINESS GATES."""
+    gates = NONE
+    if pod.spec.readiness_gates:
+        # Of several conditions of a type the first counts.
+        first = {each.type: each.status for each in reversed(pod.status.conditions)}
+        true = sum(first.get(each.condition_type) == "True" for each in pod.spec.readiness_gates)
+        gates = f"{true}/{len(pod.spec.readiness_gates)}"
+    ip = pod.status.pod_ips[0].ip if pod.status.pod_ips else ""
+    return [ip or NONE, pod.spec.node_name or NONE, pod.status.nominated_node_name or NONE, gates]
 
 
 class _Tally:
@@ -120,40 +134,3 @@ def _is_initialized(pod: Pod) -> bool:
 
 def _has_condition(pod: Pod, type: str) -> bool:
     return any(each.type == type and each.status == "True" for each in pod.status.conditions)
-
-
-def age(since: str | None, now_ns: int) -> str:
-    """How long ago a time was, as RFC 3339: `12s`, `3m20s`, `5d`."""
-    if not since:
-        return UNKNOWN
-    return human_duration((now_ns - parse_rfc3339(since)) // NANOSECONDS)
-
-
-def human_duration(seconds: int) -> str:
-    """A duration in two or three digits: `119s`, `9m59s`, `179m`, `7h59m`, `47h`, `7d23h`, `729d`, `2y5d`."""
-    if seconds < -1:
-        return "<invalid>"
-    if seconds < 120:
-        return f"{max(seconds, 0)}s"
-    minutes = seconds // 60
-    if minutes < 10:
-        return _two(minutes, "m", seconds % 60, "s")
-    if minutes < 180:
-        return f"{minutes}m"
-    hours = minutes // 60
-    if hours < 8:
-        return _two(hours, "h", minutes % 60, "m")
-    if hours < 48:
-        return f"{hours}h"
-    days = hours // 24
-    if days < 8:
-        return _two(days, "d", hours % 24, "h")
-    if days < 730:
-        return f"{days}d"
-    if days < 2920:
-        return _two(days // 365, "y", days % 365, "d")
-    return f"{days // 365}y"
-
-
-def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
-    return f"{large}{large_unit}" + (f"{small}{small_unit}" if small else "")
