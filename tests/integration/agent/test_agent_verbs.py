@@ -52,7 +52,14 @@ def test_run_detached_starts_an_agent(machine: Machine) -> None:
         machine.client.close()
         os.kill(pid, signal.SIGTERM)
         until(lambda: not os.path.exists(machine.socket))
-        until(lambda: not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2])
+        until(lambda: _is_over(pid))
+
+
+def _is_over(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # gone before it was looked, or while it was read (proc(5): ESRCH)
 
 
 def test_get_wait_events_delete(detached: Machine) -> None:
