@@ -36,3 +36,15 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return str(error).strip() or type(error).__name__
+
+
+def first_error(error: BaseException) -> BaseException:
+    """What tasks failed with first, without the groups around it: what it has cancelled is of no interest. Pure."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def only_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """A task group's one error as itself, as a rule the caller's own; the group where it has more. Pure."""
+    return group.exceptions[0] if len(group.exceptions) == 1 else group

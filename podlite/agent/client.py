@@ -5,7 +5,6 @@ Standard library only, and little of that: a command is to answer at once.
 
 from __future__ import annotations
 
-import os
 import socket
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from podlite.errors import PodliteError
+from podlite.linux import unix_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,12 +44,7 @@ class _Connection(HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self.sock.settimeout(self.timeout)
-        # By descriptor: a socket's path may have only 107 bytes, a run directory may be deep.
-        directory = os.open(os.path.dirname(self._path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            self.sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(self._path)}")
-        finally:
-            os.close(directory)
+        unix_sockets.connect(self.sock, self._path)
 
 
 class Client:

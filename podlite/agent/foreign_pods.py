@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from podlite.agent.pod_socket import NoShimError, connect
-from podlite.errors import PodliteError
+from podlite.errors import PodliteError, only_error
 from podlite.runtime import channel
 from podlite.runtime.shim import protocol
 from podlite.runtime.shim_client import ShimClient
@@ -55,6 +55,4 @@ async def open_shim(written: WrittenPod) -> AsyncIterator[ShimClient]:
             finally:
                 shim.close()
     except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None  # the caller's own error stays what it is
-        raise
+        raise only_error(group) from None

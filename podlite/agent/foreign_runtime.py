@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from podlite.errors import only_error
 from podlite.rpc.extra import require_grpc
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ async def open_runtime(written: WrittenPod) -> AsyncIterator[RemoteRuntime]:
         async with RemoteRuntime(written.holder.runtime_endpoint) as runtime:
             yield runtime
     except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None  # the caller's own error stays what it is
-        raise
+        raise only_error(group) from None
 
 
 class RemoteAttachment:

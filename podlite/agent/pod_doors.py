@@ -24,6 +24,7 @@ from podlite.errors import explain
 from podlite.kubelet.paths import pod_record_dir
 from podlite.kubelet.status_manager import DELETED
 from podlite.kubelet.written_pods import DOOR
+from podlite.linux import unix_sockets
 from podlite.readiness import wait_readable
 from podlite.runtime import channel  # noqa: F401  sets the protocol's codec
 from podlite.runtime.shim import protocol
@@ -123,19 +124,9 @@ def _listen(directory: str) -> socket.socket:
     """Blocking. Raises OSError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
-        fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            # By the descriptor: the path of a socket has room for 107 bytes.
-            path = f"/proc/self/fd/{fd}/{DOOR}"
-            try:
-                os.unlink(path)  # of a process that was killed, whose pods are ours now
-            except FileNotFoundError:
-                pass
-            sock.bind(path)
-            os.chmod(path, 0o600)  # nobody gets in before it listens
-        finally:
-            os.close(fd)
-        sock.listen(_BACKLOG)
+        unix_sockets.listen(
+            sock, f"{directory}/{DOOR}", _BACKLOG
+        )  # one's that was killed, whose pods are ours now, goes
     except BaseException:
         sock.close()
         raise

@@ -53,7 +53,7 @@ class CpuMeter:
 
 
 def _machine() -> tuple[float, float]:
-    with open("/proc/stat", encoding="ascii") as file:
+    with open("/proc/stat", encoding="utf-8") as file:
         words = file.readline().split()
     user, nice, system, _, _, irq, softirq = (int(word) for word in words[1:8])
     return (user + nice) / _TICK, (system + irq + softirq) / _TICK

@@ -51,7 +51,7 @@ def describe(layout: Layout) -> dict[str, Any]:
 
 
 def _cpu_model() -> str:
-    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
         for line in file:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
@@ -75,7 +75,7 @@ def _filesystem(path: str) -> str:
 
 def _sysctl(name: str) -> int | str | None:
     try:
-        with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
+        with open(f"/proc/sys/{name.replace('.', '/')}", encoding="utf-8") as file:
             text = file.read().strip()
     except OSError:
         return None

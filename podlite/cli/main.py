@@ -15,7 +15,7 @@ from podlite.cli import terminal
 from podlite.cli.exit_status import CLOSED, INTERRUPTED, USAGE
 from podlite.cli.parser import make_parser, nearest, read
 from podlite.cli.verbs import VERBS, Verb
-from podlite.errors import PodliteError, UsageError, explain
+from podlite.errors import PodliteError, UsageError, explain, first_error
 from podlite.version import __version__
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def main(argv: list[str], launched: Launched | None = None) -> int:
     try:
         return int(module.main(arguments, launched) or 0)
     except (Exception, KeyboardInterrupt, BaseExceptionGroup) as error:
-        return _failed(_first(error), verb)
+        return _failed(first_error(error), verb)
 
 
 def _unknown(word: str) -> int:
@@ -59,13 +59,6 @@ def _unknown(word: str) -> int:
         hint = f"did you mean {near!r}? `podlite --help` lists the commands" if near else "`podlite --help` lists them"
         terminal.error(f"there is no command {word!r}", hint=hint)
     return USAGE
-
-
-def _first(error: BaseException) -> BaseException:
-    """What tasks failed with, without the groups around it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _failed(error: BaseException, verb: Verb) -> int:

@@ -101,7 +101,7 @@ def needs_app_armor(pod: Pod) -> bool:
 def app_armor_problem() -> str:
     """Why AppArmor cannot be had on this machine, in the kubelet's words, or an empty string. Blocking."""
     try:
-        with open("/sys/module/apparmor/parameters/enabled", encoding="ascii") as file:
+        with open("/sys/module/apparmor/parameters/enabled", encoding="utf-8") as file:
             enabled = file.read(1) == "Y"
     except OSError:
         enabled = False

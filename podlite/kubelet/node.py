@@ -24,7 +24,7 @@ def memory_capacity(config: KubeletConfig) -> int:
     if config.memory_bytes:
         return config.memory_bytes
     if not _memory:
-        with open("/proc/meminfo", encoding="ascii") as file:
+        with open("/proc/meminfo", encoding="utf-8") as file:
             _memory = int(file.readline().split()[1]) * 1024
     return _memory
 
@@ -61,7 +61,7 @@ def huge_pages() -> dict[int, int]:
         found: dict[int, int] = {}
         try:
             for name in os.listdir(_HUGE_PAGES):
-                with open(f"{_HUGE_PAGES}/{name}/nr_hugepages", encoding="ascii") as file:
+                with open(f"{_HUGE_PAGES}/{name}/nr_hugepages", encoding="utf-8") as file:
                     found[int(name.removeprefix("hugepages-").removesuffix("kB")) * 1024] = int(file.read())
         except (OSError, ValueError):
             found = {}

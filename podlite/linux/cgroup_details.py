@@ -139,7 +139,7 @@ def _is_socket(pid: int, fd: str) -> bool:
 
 def _open_files_limit(pid: int) -> int | None:
     try:
-        with open(f"/proc/{pid}/limits", encoding="ascii", errors="replace") as file:
+        with open(f"/proc/{pid}/limits", encoding="utf-8", errors="replace") as file:
             for line in file:
                 if line.startswith("Max open files"):
                     soft = line.split()[3]

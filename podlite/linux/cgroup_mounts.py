@@ -113,7 +113,7 @@ def _below(path: str, root: str) -> str:
 
 def _offered(mount: str) -> frozenset[str]:
     try:
-        with open(f"{mount}/cgroup.controllers", encoding="ascii") as file:
+        with open(f"{mount}/cgroup.controllers", encoding="utf-8") as file:
             return frozenset(file.read().split())
     except OSError:
         return frozenset()

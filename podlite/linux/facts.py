@@ -141,7 +141,7 @@ def _cgroups(root: str) -> list[Fact]:
 
 def _forwarding(name: str, path: str) -> Fact:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             value = file.read().strip()
     except OSError as error:
         return Fact(name, DEGRADED, error.strerror or "", "pods cannot use this address family")

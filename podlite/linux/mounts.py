@@ -123,7 +123,7 @@ def is_shared(path: str) -> bool:
     """
     fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     try:
-        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="utf-8") as file:
             number = next((line.split()[1] for line in file if line.startswith("mnt_id:")), "")
     finally:
         os.close(fd)

@@ -24,7 +24,7 @@ class Interface(msgspec.Struct, frozen=True):
 
 def interfaces() -> list[Interface]:
     """Those of the calling thread's namespace, without the loopback. Raises OSError."""
-    with open(PATH, encoding="ascii", errors="replace") as file:
+    with open(PATH, encoding="utf-8", errors="replace") as file:
         return parse(file.read())
 
 

@@ -274,26 +274,14 @@ class _Lease:
 def open_inside(netns_fd: int, protocol: int = NETLINK_ROUTE) -> NetlinkSocket:
     """A socket in the network namespace `netns_fd`, opened by a thread of its own that ends with it: no thread
     that lives on has ever been elsewhere. Raises OSError."""
-    import threading
-
+    from podlite.linux.own_thread import run_in_own_thread
     from podlite.linux.syscalls import CLONE_NEWNET, setns
 
-    opened: list[NetlinkSocket] = []
-    failed: list[BaseException] = []
+    def enter() -> NetlinkSocket:
+        setns(netns_fd, CLONE_NEWNET)
+        return NetlinkSocket(protocol)
 
-    def enter() -> None:
-        try:
-            setns(netns_fd, CLONE_NEWNET)
-            opened.append(NetlinkSocket(protocol))
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=enter, name="podlite-netlink", daemon=True)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return opened[0]
+    return run_in_own_thread(enter)
 
 
 # --- building and reading messages ------------------------------------------------------------

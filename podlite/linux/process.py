@@ -208,3 +208,17 @@ def fork_into(cgroup_fd: int, flags: int = 0) -> tuple[int, int]:
     if pid < 0:
         raise OSError(code, f"clone3: {os.strerror(code)}", f"fd {cgroup_fd}")
     return int(pid), pidfd.value
+
+
+def write_id_maps(pid: int, uid_map: str, gid_map: str) -> None:
+    """Maps the ids of the user namespace that a child has made and is in. Raises OSError with the file in it."""
+    for path, content in ((f"/proc/{pid}/uid_map", uid_map), (f"/proc/{pid}/gid_map", gid_map)):
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            # The kernel takes a map in one write only (user_namespaces(7)).
+            os.write(fd, content.encode())
+        except OSError as error:
+            error.filename = path
+            raise
+        finally:
+            os.close(fd)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from podlite.linux.process import write_id_maps
 from podlite.linux.syscalls import CLONE_NEWUSER, unshare
 
 
@@ -31,8 +32,7 @@ def userns_fd(uid_map: str, gid_map: str) -> int:
         code = int(answer) if answer else 0
         if not answer or code:
             raise OSError(code, f"unshare a user namespace: {os.strerror(code) if code else 'the child died'}")
-        for name, content in (("uid_map", uid_map), ("gid_map", gid_map)):
-            _write(f"/proc/{child}/{name}", content)
+        write_id_maps(child, uid_map, gid_map)
         return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(answer_fd)
@@ -52,15 +52,3 @@ def _be_namespace(answer: int, hold: int) -> None:
         os.read(hold, 1)
     finally:
         os._exit(0)
-
-
-def _write(path: str, content: str) -> None:
-    # The kernel takes a map in one write only (user_namespaces(7)).
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, content.encode())
-    except OSError as error:
-        error.filename = path
-        raise
-    finally:
-        os.close(fd)

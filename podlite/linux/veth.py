@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 
 from podlite.linux.netlink import (
     IFA_ADDRESS,
@@ -26,6 +25,7 @@ from podlite.linux.netlink import (
     message,
     nested,
 )
+from podlite.linux.own_thread import run_in_own_thread
 from podlite.linux.syscalls import CLONE_NEWNET, setns
 
 IFLA_LINKINFO, IFLA_NET_NS_FD = 18, 28
@@ -68,19 +68,9 @@ def _submit(netlink: NetlinkSocket, kind: int, body: bytes) -> None:
 def open_socket_inside(netns: int, family: int, kind: int) -> socket.socket:
     """A socket of a network namespace, for whoever wants to use it: it stays there. Opened by a thread of its own,
     that ends with it. Raises OSError."""
-    made: list[socket.socket] = []
-    failed: list[OSError] = []
 
-    def work() -> None:
-        try:
-            setns(netns, CLONE_NEWNET)
-            made.append(socket.socket(family, kind | socket.SOCK_CLOEXEC))
-        except OSError as error:
-            failed.append(error)
+    def enter() -> socket.socket:
+        setns(netns, CLONE_NEWNET)
+        return socket.socket(family, kind | socket.SOCK_CLOEXEC)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return made[0]
+    return run_in_own_thread(enter)

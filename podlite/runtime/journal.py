@@ -27,7 +27,7 @@ def boot_id() -> str:
     """This boot's id: what runtime records of another boot name does not exist any more."""
     global _boot_id
     if not _boot_id:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             _boot_id = file.read().strip()
     return _boot_id
 

@@ -247,7 +247,7 @@ def _add_processes(samples: _Samples, counted: Processes, details: Details) -> N
 def _threads_max() -> int | None:
     """What the machine allows, where the cgroup has no limit of its own."""
     try:
-        with open("/proc/sys/kernel/threads-max", encoding="ascii") as file:
+        with open("/proc/sys/kernel/threads-max", encoding="utf-8") as file:
             return int(file.read())
     except (OSError, ValueError):
         return None

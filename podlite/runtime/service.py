@@ -40,7 +40,7 @@ from podlite.cri.types import (
     RuntimeStatus,
     VersionResponse,
 )
-from podlite.errors import PrivilegeError, explain
+from podlite.errors import PrivilegeError, explain, only_error
 from podlite.linux import affinity, capabilities, netns
 from podlite.linux.cgroups import CgroupError, Cgroups
 from podlite.linux.trash import Trash
@@ -185,8 +185,8 @@ class Runtime:
                 await self.spawner.close()
             self._tasks.cancel_scope.cancel()
             await group.__aexit__(type(error), error, error.__traceback__)
-            if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-                raise error.exceptions[0] from None
+            if isinstance(error, BaseExceptionGroup):
+                raise only_error(error) from None
             raise
         if self._warm_pool:
             self.warm_pool(self._warm_pool)

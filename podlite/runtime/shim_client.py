@@ -232,13 +232,11 @@ def connect(directory: str, name: str = SOCKET) -> socket.socket:
 
     Raises FileNotFoundError or ConnectionRefusedError when there is no live shim.
     """
+    from podlite.linux import unix_sockets
+
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
-        directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            sock.connect(f"/proc/self/fd/{directory_fd}/{name}")
-        finally:
-            os.close(directory_fd)
+        unix_sockets.connect(sock, f"{directory}/{name}")
     except BaseException:
         sock.close()
         raise

@@ -19,6 +19,7 @@ from podlite.agent.api.app import make_app
 from podlite.agent.api.metrics import Metrics
 from podlite.agent.api.state import ApiState
 from podlite.errors import PodliteError, explain
+from podlite.linux import unix_sockets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -100,25 +101,10 @@ def listen(path: str) -> socket.socket:
     The caller holds the agent's lock: nobody else serves there.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    directory = -1
     try:
-        # By descriptor: a socket's path may have only 107 bytes.
-        directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        address = f"/proc/self/fd/{directory}/{os.path.basename(path)}"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(address)
-        # Nobody may connect between bind and chmod.
-        old = os.umask(0o177)
-        try:
-            sock.bind(address)
-        finally:
-            os.umask(old)
-        sock.listen(_BACKLOG)
+        unix_sockets.listen(sock, path, _BACKLOG)
         sock.setblocking(False)
         return sock
     except OSError as error:
         sock.close()
         raise PodliteError(f"the API's socket {path} cannot be made: {explain(error)}") from error
-    finally:
-        if directory >= 0:
-            os.close(directory)

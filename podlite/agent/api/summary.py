@@ -113,7 +113,7 @@ def _node(name: str) -> dict[str, Any]:
 
 def _meminfo() -> dict[str, int]:
     """Bytes, from proc_meminfo(5)."""
-    with open("/proc/meminfo", encoding="ascii") as file:
+    with open("/proc/meminfo", encoding="utf-8") as file:
         pairs = [line.split(":") for line in file]
     return {name: int(value.split()[0]) * 1024 for name, value in pairs if value.split()[-1] == "kB"}
 
@@ -122,7 +122,7 @@ def _busy_ns() -> int | None:
     """The time that all CPUs have worked, from proc_stat(5): everything but idle and iowait; guests count once."""
     import os
 
-    with open("/proc/stat", encoding="ascii") as file:
+    with open("/proc/stat", encoding="utf-8") as file:
         words = file.readline().split()
     if words[:1] != ["cpu"] or len(words) < 9:
         return None

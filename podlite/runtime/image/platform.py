@@ -128,7 +128,7 @@ def _amd64_levels(cpuinfo: str) -> list[str]:
 
 def _cpuinfo() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             return file.read(65536)
     except OSError:
         return ""

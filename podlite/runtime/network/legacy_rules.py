@@ -56,7 +56,7 @@ def read_legacy_rules() -> list[dict[str, Any]]:
 
 def _has_filter(names: str) -> bool:
     try:
-        with open(names, encoding="ascii") as file:
+        with open(names, encoding="utf-8") as file:
             return "filter" in file.read().split()
     except OSError:
         return False

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from podlite.linux.netlink import NetlinkSocket, find_link, open_inside, set_link_up
 from podlite.linux.netns import THREAD_NETNS
+from podlite.linux.own_thread import run_in_own_thread
 from podlite.linux.syscalls import CLONE_NEWNET, unshare
 from podlite.linux.veth import add_address, create_veth, open_socket_inside
 
@@ -156,7 +157,7 @@ def wait_until_settled(seconds: float = 3.0) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            with open("/proc/thread-self/net/if_inet6", encoding="ascii") as file:
+            with open("/proc/thread-self/net/if_inet6", encoding="utf-8") as file:
                 if not any(int(line.split()[4], 16) & IFA_F_TENTATIVE for line in file):
                     return
         except FileNotFoundError:
@@ -247,19 +248,9 @@ def asks(netns: int, address: str, port: int, kind: int, *, size: int = 16, seco
 
 def _new_namespace() -> int:
     """A descriptor of a network namespace that nothing else holds."""
-    made: list[int] = []
-    failed: list[OSError] = []
 
-    def work() -> None:
-        try:
-            unshare(CLONE_NEWNET)
-            made.append(os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError as error:
-            failed.append(error)
+    def make() -> int:
+        unshare(CLONE_NEWNET)
+        return os.open(THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
-    return made[0]
+    return run_in_own_thread(make)

@@ -12,6 +12,7 @@ import anyio
 from podlite import blocking
 from podlite.cri.errors import CRIError, InvalidArgumentError
 from podlite.cri.types import NamespaceMode, PodSandboxConfig
+from podlite.errors import first_error
 from podlite.linux import netns, sysctl
 from podlite.linux.netlink import NetlinkSocket
 from podlite.runtime.journal import Journal
@@ -162,14 +163,8 @@ async def _make(
                 if holder is not None and not holder.done():
                     holder.set_exception(CRIError("the pod's shim was not ready"))
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise first_error(group) from None
     return status
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure that came first: what it cancelled is of no interest."""
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _take_shim(runtime: Runtime, sandbox: Sandbox, fork: ForkRequest) -> int:

@@ -12,7 +12,7 @@ import sys
 
 from podlite.linux import sysctl
 from podlite.linux.capabilities import drop_bounding
-from podlite.linux.process import set_title
+from podlite.linux.process import set_title, write_id_maps
 from podlite.linux.syscalls import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -134,8 +134,7 @@ def create_with_user_namespace(
     theirs.close()
     try:
         _expect(ours, b"user")
-        for name, content in (("uid_map", uid_map), ("gid_map", gid_map)):
-            _write_once(f"/proc/{pid}/{name}", content)
+        write_id_maps(pid, uid_map, gid_map)
         ours.send(b"mapped")
         _expect(ours, b"ready")
         wanted = ["user"] + [name for name, made in (("ipc", ipc), ("uts", uts)) if made]
@@ -150,18 +149,6 @@ def _expect(channel: socket.socket, word: bytes) -> None:
     said = channel.recv(1024)
     if said != word:
         raise OSError(1, said.decode(errors="replace") or "the child that makes the user namespace ended", "unshare")
-
-
-def _write_once(path: str, content: str) -> None:
-    # The kernel takes a map in one write only (user_namespaces(7)).
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, content.encode())
-    except OSError as error:
-        error.filename = path
-        raise
-    finally:
-        os.close(fd)
 
 
 def _hold_namespaces(channel: socket.socket, flags: int, hostname: str, sysctls: dict[str, str]) -> NoReturn:

@@ -16,6 +16,7 @@ import socket
 import time
 
 from podlite import steps
+from podlite.linux import unix_sockets
 from podlite.linux.process import set_child_subreaper, set_title, signal_child
 from podlite.linux.syscalls import PR_SET_DUMPABLE, prctl
 from podlite.runtime.shim import protocol
@@ -107,16 +108,7 @@ class Shim:
 
     def _listen(self) -> None:
         self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
-        # By descriptor: a socket's path may have only 107 bytes, a run directory may be deep.
-        address = f"/proc/self/fd/{self.pod.directory}/{SOCKET}"
-        try:
-            os.unlink(address)
-        except FileNotFoundError:
-            pass
-        old = os.umask(0o177)
-        listener.bind(address)
-        os.umask(old)
-        listener.listen(16)
+        unix_sockets.listen_in(listener, self.pod.directory, SOCKET, 16)
         listener.setblocking(False)
         self.pod.loop.watch(listener.fileno(), self._accept)
 

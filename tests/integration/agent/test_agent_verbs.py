@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.agents import IMAGE, Machine, manifest, until
+from tests.support.agents import IMAGE, SECONDS, Machine, manifest, until
 
 pytestmark = [pytest.mark.root]
 
@@ -101,8 +101,10 @@ def test_get_watches(detached: Machine) -> None:
 
 
 def test_without_an_agent_the_pods_of_foreground_runs(machine: Machine) -> None:
+    # It ends when it is told to: as pid 1 sleep(1) would sit out its grace period, half a minute.
+    ends = ("/bin/sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait")
     run = subprocess.Popen(
-        machine.command("run", "--network=none", "--name=fg", "--image", IMAGE, "--", "/bin/sleep", "1000"),
+        machine.command("run", "--network=none", "--name=fg", "--image", IMAGE, "--", *ends),
         env=machine.environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -114,7 +116,7 @@ def test_without_an_agent_the_pods_of_foreground_runs(machine: Machine) -> None:
         refused = machine.podlite("delete", "pod", "nothing", check=False)
         assert refused.returncode == 1
         assert machine.podlite("delete", "pod", "fg").stdout == 'pod "fg" deleted from default namespace\n'
-        run.wait(30)
+        run.wait(SECONDS)
     finally:
         run.kill()
         run.wait()

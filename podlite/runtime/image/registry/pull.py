@@ -20,7 +20,7 @@ import anyio.lowlevel
 from anyio import to_thread
 
 from podlite.cri.errors import ImageError
-from podlite.errors import explain
+from podlite.errors import explain, first_error
 from podlite.runtime.image.assembly import Assembly
 from podlite.runtime.image.failure import filesystem_of, storing
 from podlite.runtime.image.limits import Limits
@@ -160,7 +160,7 @@ class _Pull:
                     if state is not None and state.stage == UNPACKING:
                         self._tell(state, DONE)
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_error(group) from None
         finally:
             archives.close()
         with step("image.commit", image=str(self._image)):
@@ -263,11 +263,3 @@ class _Blobs:
                 raise ImageError(f"blob {path} cannot be read: {explain(error)}") from error
 
         return read
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What the tasks failed with; the others were cancelled because of it."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
