@@ -267,7 +267,7 @@ class _InitActions:
             self.to_start.append(container.name)
         elif not init_container_failed(newest):
             self._completed(index)
-        elif restart.to_be_started(container, self._pod, self._status):
+        elif self._pod.metadata.deletion_timestamp is None and restart.restarts_on_failure(container, self._pod.spec):
             self.to_start.append(container.name)
         else:
             self._give_up()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from podlite.api.container import Container
     from podlite.api.pod import Pod, PodSpec
-    from podlite.api.status import ContainerStatus
+    from podlite.api.status import ContainerStateTerminated, ContainerStatus
 
 PENDING = "Pending"
 RUNNING = "Running"
@@ -23,6 +23,9 @@ SUCCEEDED = "Succeeded"
 FAILED = "Failed"
 
 TERMINAL = (SUCCEEDED, FAILED)
+
+# 128 + SIGKILL: what a process of its that was killed for memory returned.
+OOM_EXIT_CODE = 137
 
 
 def pod_phase(pod: Pod, statuses: Mapping[str, ContainerStatus], *, terminal: bool, initialized: bool) -> str:
@@ -93,8 +96,18 @@ def _init_exit_code(status: ContainerStatus | None) -> int | None:
     """What an init container ended with; None while it has not."""
     if status is None or status.state.running is not None:
         return None
-    if status.state.terminated is not None:
-        return status.state.terminated.exit_code
-    if status.state.waiting is not None and status.last_state.terminated is not None:
-        return status.last_state.terminated.exit_code
-    return None
+    ended = status.state.terminated
+    if ended is None and status.state.waiting is not None:
+        ended = status.last_state.terminated
+    if ended is None:
+        return None
+    return ended.exit_code if init_container_completed(ended) else ended.exit_code or OOM_EXIT_CODE
+
+
+def init_container_completed(ended: ContainerStateTerminated) -> bool:
+    """Whether an init container did what the next one waits for. One that memory ran out in did not, whatever its own
+    process returned (isInitContainerFailed in pkg/kubelet/kuberuntime/helpers.go).
+
+    The kubelet begins nothing after it, yet its getPhase calls such a pod Pending for ever, which is not what it is.
+    """
+    return ended.exit_code == 0 and ended.reason != "OOMKilled"

@@ -23,7 +23,7 @@ from podlite.kubelet.container_statuses import (
 )
 from podlite.kubelet.gotime import NANOSECONDS, parse_rfc3339
 from podlite.kubelet.labels import is_sidecar
-from podlite.kubelet.phase import FAILED, TERMINAL, pod_phase
+from podlite.kubelet.phase import FAILED, TERMINAL, init_container_completed, pod_phase
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -215,7 +215,10 @@ def _has_initialized(pod: Pod, status: PodStatus) -> bool:
     last = status.init_container_statuses[-1]
     if is_sidecar(containers[-1]):
         return last.state.running is not None and bool(last.started)
-    return any(each.terminated is not None and each.terminated.exit_code == 0 for each in (last.last_state, last.state))
+    return any(
+        each.terminated is not None and init_container_completed(each.terminated)
+        for each in (last.last_state, last.state)
+    )
 
 
 def _has_active_app_container(pod: Pod, runtime: RuntimePodStatus) -> bool:

@@ -133,6 +133,29 @@ containers:
     assert other.restart_count == 0
 
 
+async def test_memory_that_ran_out_in_an_init_container(kubelet: Kubelet) -> None:
+    """It has failed, whatever its own process returned: isInitContainerFailed in pkg/kubelet/kuberuntime/helpers.go."""
+    needs("memory", kubelet)
+    await check(
+        kubelet,
+        Behaviour(
+            "OOM",
+            "",
+            """
+restartPolicy: Never
+initContainers: [{c: i, resources: {limits: {memory: 24Mi}}, command: [sh, -c, 'tail /dev/zero; exit 0']}]
+containers: [{c: c, command: ["true"]}]
+""",
+            status={
+                "phase": "Failed",
+                "reason": None,
+                "initContainerStatuses[i].state.terminated.reason": "OOMKilled",
+                "containerStatuses[c].state.waiting.reason": "PodInitializing",
+            },
+        ),
+    )
+
+
 async def test_pids_are_limited(kubelet: Kubelet) -> None:
     """podPidsLimit: the pod's cgroup takes no more processes than that."""
     needs("pids", kubelet)

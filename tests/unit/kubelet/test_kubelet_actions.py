@@ -234,6 +234,8 @@ INIT_CASES = [
     ("Never, it failed", [NEVER], [exited("i1"), exited("i2", 1)], plan(kill_pod=True)),
     ("Never, killed for memory though it returned 0", [NEVER], [exited("i1", 0, reason="OOMKilled")],
      plan(kill_pod=True)),
+    ("OnFailure, killed for memory though it returned 0", [ON_FAILURE], [exited("i1", 0, reason="OOMKilled")],
+     plan(init_containers_to_start=("i1",))),
     ("created but not started", [ALWAYS], [created("i1")], plan(init_containers_to_start=("i1",))),
     ("lost, Always", [ALWAYS], [unknown("i1")],
      plan(init_containers_to_start=("i1",), containers_to_kill=(

@@ -110,6 +110,9 @@ INIT_PHASES = [
     ("it failed, Always, by its own policy for good", [ALWAYS, container_policy("i1", "Never")], [exited("i1", 1)],
      "Failed"),
     ("the app runs", [ALWAYS], [exited("i1"), running("c1")], "Running"),
+    # An init container that is killed for memory has failed (isInitContainerFailed), and nothing comes after it.
+    ("memory ran out in it, Never", [NEVER], [exited("i1", 0, reason="OOMKilled")], "Failed"),
+    ("memory ran out in it, OnFailure", [ON_FAILURE], [exited("i1", 0, reason="OOMKilled")], "Pending"),
 ]  # fmt: skip
 
 
