@@ -53,6 +53,7 @@ class Pleg:
         self._changed = changed
         self._cache: dict[str, RuntimePodStatus] = {}
         self._messages: dict[str, str] = {}
+        self._reading: dict[str, anyio.Event] = {}
         self.evented = False
 
     def track(self, uid: str) -> None:
@@ -212,8 +213,23 @@ class Pleg:
     ) -> list[RuntimeContainerStatus]:
         for each in statuses:
             if each.state == ContainerState.CONTAINER_EXITED and each.id not in self._messages:
-                self._messages[each.id] = await _termination_message(each)
+                await self._read_message(each)
         return [container_status(each, sandbox_of[each.id], self._messages) for each in statuses]
+
+    async def _read_message(self, status: ContainerStatus) -> None:
+        """Once for all that ask: often the event of a container's end and the worker that has just started it."""
+        reading = self._reading.get(status.id)
+        if reading is not None:
+            await reading.wait()
+            if status.id in self._messages:
+                return
+        reading = self._reading[status.id] = anyio.Event()
+        try:
+            self._messages[status.id] = await _termination_message(status)
+        finally:
+            if self._reading.get(status.id) is reading:
+                del self._reading[status.id]
+            reading.set()
 
 
 async def _termination_message(status: ContainerStatus) -> str:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from podlite.kubelet.clock import Clock
     from podlite.kubelet.types import KubeletConfig
 
-# What a person cannot see, and what many short pods spare the disk.
-_PERIOD = 0.02
+# What a person cannot see, and what many short pods spare the disk: most of them are over by then.
+_PERIOD = 0.05
 
 
 class PodJson:

@@ -95,20 +95,23 @@ class PodParts:
 
     # --- cgroup, directories, volumes ---------------------------------------------------------
 
-    async def prepare(self, record: PodRecord) -> None:
-        """Makes everything that the pod's containers need outside of them. Idempotent. Raises KubeletError."""
+    async def prepare(self, record: PodRecord, also: Callable[[str], None] | None = None) -> None:
+        """Makes everything that the pod's containers need outside of them. Idempotent. Raises KubeletError.
+
+        Where the pod's cgroup is made now, `also` is called with its path, on the same worker thread.
+        """
         pod = record.pod
         if record.cgroup_parent is None:
             with step("pod.cgroup", pod=labels.pod_name(pod)):
                 try:
-                    record.cgroup_parent = await blocking.run(self._make_cgroup_and_logs, pod)
+                    record.cgroup_parent = await blocking.run(self._make_cgroup_and_logs, pod, also)
                 except _NotMade as failure:
                     self._recorder.pod_event(pod, events.WARNING, failure.event, failure.text)
                     raise failure.error from failure.__cause__
         if record.volumes is None:
             record.volumes = await self._set_up_volumes(pod)
 
-    def _make_cgroup_and_logs(self, pod: Pod) -> str:
+    def _make_cgroup_and_logs(self, pod: Pod, also: Callable[[str], None] | None) -> str:
         """Blocking. The pod is written down first. Raises _NotMade."""
         self._pod_json.write_now(pod.metadata.uid)
         try:
@@ -121,6 +124,8 @@ class PodParts:
         except OSError as error:
             text = f"error making pod data directories: {error.filename}: {error.strerror}"
             raise _NotMade(events.FAILED, text, KubeletError(text, reason=events.FAILED)) from error
+        if also is not None:
+            also(parent)
         return parent
 
     async def _set_up_volumes(self, pod: Pod) -> dict[str, str]:

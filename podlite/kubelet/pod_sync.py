@@ -11,15 +11,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from podlite import blocking
 from podlite.cri.errors import CRIError, NotFoundError
-from podlite.errors import explain
+from podlite.errors import PodliteError, explain
 from podlite.kubelet import events, labels
 from podlite.kubelet.actions import PodActions, compute_pod_actions
 from podlite.kubelet.container_start import CREATE_CONTAINER_ERROR, SandboxContext
 from podlite.kubelet.gotime import NANOSECONDS, rfc3339
 from podlite.kubelet.phase import TERMINAL
+from podlite.kubelet.pod_parts import has_probes
+from podlite.kubelet.pod_record import Published
 from podlite.kubelet.pod_status import dead_beyond_kept, sandbox_ips, with_sandbox
 from podlite.kubelet.sandbox_config import make_sandbox_config
 from podlite.kubelet.status import (
@@ -34,6 +37,7 @@ from podlite.steps import step
 
 if TYPE_CHECKING:
     from podlite.api.container import Container
+    from podlite.api.pod import Pod
     from podlite.api.status import PodStatus
     from podlite.cri.services import RuntimeService
     from podlite.cri.types import ImageSpec, PodSandboxConfig
@@ -170,6 +174,9 @@ class PodSyncer:
         if record.evicted is None and record.state is WorkerState.SYNC and past_active_deadline(pod, before, now):
             record.evicted = (DEADLINE_REASON, DEADLINE_MESSAGE)
             self._recorder.pod_event(pod, events.NORMAL, DEADLINE_REASON, DEADLINE_MESSAGE)
+        known = record.published
+        if known is not None and known.status is before and known.same(record, runtime, terminal=terminal):
+            return before
         status = generate_api_pod_status(
             pod,
             runtime,
@@ -182,6 +189,7 @@ class PodSyncer:
             evicted=record.evicted,
         )
         self._statuses.set(pod, status)
+        record.published = None if has_probes(pod) else Published(record, runtime, status, terminal=terminal)
         return status
 
     # --- carrying out a plan ----------------------------------------------------------------
@@ -211,8 +219,9 @@ class PodSyncer:
                 or plan.ephemeral_containers_to_start
             ):
                 return []
-            await self._parts.prepare(record)
-            context = await self._sandbox(record, plan, runtime)
+            drafts = _Drafts(pod, self._config, plan.attempt)
+            await self._parts.prepare(record, drafts.make if plan.create_sandbox else None)
+            context = await self._sandbox(record, plan, runtime, drafts)
         except KubeletError as error:
             return [error]
         except CRIError as error:
@@ -271,14 +280,16 @@ class PodSyncer:
             await self._parts.remove_container_logs(each)
             await self._runtime.remove_container(each.id)
 
-    async def _sandbox(self, record: PodRecord, plan: PodActions, runtime: RuntimePodStatus) -> SandboxContext:
+    async def _sandbox(
+        self, record: PodRecord, plan: PodActions, runtime: RuntimePodStatus, drafts: _Drafts
+    ) -> SandboxContext:
         """The sandbox to start containers in, made if the plan says so. Raises KubeletError."""
         if plan.create_sandbox:
-            context = await self._create_sandbox(record, plan.attempt, runtime)
+            context = await self._create_sandbox(record, plan.attempt, runtime, drafts)
         else:
             config = record.sandbox_config
             if config is None or config.metadata.attempt != plan.attempt:
-                config = await self._sandbox_config(record, plan.attempt)
+                config = await self._sandbox_config(record, drafts)
             context = SandboxContext(sandbox_id=plan.sandbox_id, config=config, pod_ips=runtime.ips)
         if record.pod.spec.host_network:
             context.pod_ips = self._config.host_ips
@@ -286,11 +297,13 @@ class PodSyncer:
         context.image_volumes = await self._image_volumes(record, context.config)
         return context
 
-    async def _create_sandbox(self, record: PodRecord, attempt: int, runtime: RuntimePodStatus) -> SandboxContext:
+    async def _create_sandbox(
+        self, record: PodRecord, attempt: int, runtime: RuntimePodStatus, drafts: _Drafts
+    ) -> SandboxContext:
         pod = record.pod
         self._space_sandboxes(record, attempt)
         try:
-            config = await self._sandbox_config(record, attempt)
+            config = await self._sandbox_config(record, drafts)
             handler = self._runtime_handler(record)
             async with self._sandbox_turns:
                 sandbox_id = await self._runtime.run_pod_sandbox(config, handler)
@@ -317,25 +330,14 @@ class PodSyncer:
             until = self._clock.now_ns() + int(left * NANOSECONDS)
             raise BackOffError("the pod's sandbox does not last", reason="CreatePodSandboxError", until=until)
 
-    async def _sandbox_config(self, record: PodRecord, attempt: int) -> PodSandboxConfig:
-        said: list[tuple[str, str, str]] = []
-
-        def note(type: str, reason: str, message: str) -> None:
-            said.append((type, reason, message))
-
-        def make() -> PodSandboxConfig:
-            return make_sandbox_config(
-                record.pod,
-                self._config,
-                attempt=attempt,
-                cgroup_parent=record.cgroup_parent or "",
-                record=note,
-            )
-
-        record.sandbox_config = await blocking.run(make)
-        for type, reason, message in said:
+    async def _sandbox_config(self, record: PodRecord, drafts: _Drafts) -> PodSandboxConfig:
+        draft = drafts.made
+        if draft is None:
+            draft = await blocking.run(drafts.draft, record.cgroup_parent or "")
+        record.sandbox_config = draft.config
+        for type, reason, message in draft.said:
             self._recorder.pod_event(record.pod, type, reason, message)
-        return record.sandbox_config
+        return draft.config
 
     def _runtime_handler(self, record: PodRecord) -> str:
         name = record.pod.spec.runtime_class_name
@@ -371,6 +373,42 @@ class PodSyncer:
                 image=image.ref, user_specified_image=source.reference, annotations=dict(pod.metadata.annotations)
             )
         return result
+
+
+class _Draft(msgspec.Struct):
+    """A sandbox's configuration, and the events to be recorded with it."""
+
+    config: PodSandboxConfig
+    said: list[tuple[str, str, str]]
+
+
+class _Drafts:
+    """Makes the configuration of one sandbox, on a worker thread that has something to do for the pod anyway."""
+
+    def __init__(self, pod: Pod, config: KubeletConfig, attempt: int) -> None:
+        self._pod = pod
+        self._config = config
+        self._attempt = attempt
+        self.made: _Draft | None = None
+
+    def make(self, cgroup_parent: str) -> None:
+        """Blocking. What does not work is tried again, and said, where the sandbox is made."""
+        try:
+            self.made = self.draft(cgroup_parent)
+        except (PodliteError, OSError):
+            pass
+
+    def draft(self, cgroup_parent: str) -> _Draft:
+        """Blocking. Raises KubeletError, CRIError, OSError."""
+        said: list[tuple[str, str, str]] = []
+
+        def note(type: str, reason: str, message: str) -> None:
+            said.append((type, reason, message))
+
+        config = make_sandbox_config(
+            self._pod, self._config, attempt=self._attempt, cgroup_parent=cgroup_parent, record=note
+        )
+        return _Draft(config, said)
 
 
 def _named(containers: list[Container] | list, name: str) -> Container:  # type: ignore[type-arg]

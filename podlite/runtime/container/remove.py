@@ -14,7 +14,10 @@ from podlite.runtime.store import RUNNING, STARTING, Container
 from podlite.steps import step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from podlite.runtime.service import Runtime
+    from podlite.runtime.store import Sandbox
 
 
 async def remove_container(runtime: Runtime, container_id: str) -> None:
@@ -36,24 +39,74 @@ async def _remove(runtime: Runtime, container: Container) -> None:
     container.removing = True
     with step("container.remove", **container.ids):
         try:
-            if container.state in (RUNNING, STARTING):
+            if not _has_ended(container):
                 await kill(container)
             await blocking.run(remove_blocking, runtime, container)
             await _forget(container)
         except (OSError, CgroupError) as error:
             container.removing = False
-            raise CRIError(
-                f"container {container.config.metadata.name} of pod {container.sandbox.pod} cannot be removed: "
-                f"{explain(error)}"
-            ) from error
+            raise _stays(container, error) from error
         except BaseException:
             container.removing = False
             raise
-        runtime.store.containers.pop(container.id, None)
-        container.sandbox.containers.pop(container.id, None)
-        runtime.store.release_container(container)
-        container.removed = True
-        runtime.events.deleted(container)
+        _removed(runtime, container)
+
+
+async def remove_all(runtime: Runtime, sandbox: Sandbox, finish: Callable[[], None]) -> None:
+    """Removes the containers of a stopped sandbox, and then calls `finish`, all in one go on a worker thread.
+
+    On a failure those that stay remain known. Raises CRIError, and what `finish` raises.
+    """
+    while True:
+        each = next((each for each in sandbox.containers.values() if each.busy.locked() or not _has_ended(each)), None)
+        if each is None:
+            break
+        await remove(runtime, each)
+    containers = list(sandbox.containers.values())
+    gone: list[Container] = []
+    for each in containers:
+        await each.busy.acquire()  # without waiting: nobody has it
+        each.removing = True
+    try:
+        await blocking.run(_remove_all_blocking, runtime, containers, gone, finish)
+    finally:
+        for each in containers:
+            if each in gone:
+                _removed(runtime, each)
+            else:
+                each.removing = False
+            each.busy.release()
+
+
+def _remove_all_blocking(
+    runtime: Runtime, containers: list[Container], gone: list[Container], finish: Callable[[], None]
+) -> None:
+    for container in containers:
+        with step("container.remove", **container.ids):
+            try:
+                remove_blocking(runtime, container)
+            except (OSError, CgroupError) as error:
+                raise _stays(container, error) from error
+        gone.append(container)
+    finish()
+
+
+def _has_ended(container: Container) -> bool:
+    return container.state not in (RUNNING, STARTING)
+
+
+def _stays(container: Container, error: Exception) -> CRIError:
+    return CRIError(
+        f"container {container.config.metadata.name} of pod {container.sandbox.pod} cannot be removed: {explain(error)}"
+    )
+
+
+def _removed(runtime: Runtime, container: Container) -> None:
+    runtime.store.containers.pop(container.id, None)
+    container.sandbox.containers.pop(container.id, None)
+    runtime.store.release_container(container)
+    container.removed = True
+    runtime.events.deleted(container)
 
 
 async def _forget(container: Container) -> None:

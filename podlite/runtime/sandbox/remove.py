@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from podlite import blocking
 from podlite.cri.errors import CRIError
 from podlite.errors import explain
-from podlite.runtime.container.remove import remove as remove_container
+from podlite.runtime.container.remove import remove_all
 from podlite.runtime.journal import FILE as RECORD
 from podlite.runtime.layout import is_pod_file
 from podlite.runtime.store import Sandbox
@@ -36,10 +35,8 @@ async def remove_sandbox(runtime: Runtime, sandbox: Sandbox) -> None:
 
     await stop(runtime, sandbox)
     with step("sandbox.remove", **sandbox.ids):
-        for container in list(sandbox.containers.values()):
-            await remove_container(runtime, container)
         try:
-            await blocking.run(remove_directory, sandbox)
+            await remove_all(runtime, sandbox, lambda: remove_directory(sandbox))
         except OSError as error:
             raise CRIError(f"the directory of pod {sandbox.pod} cannot be removed: {explain(error)}") from error
         runtime.store.sandboxes.pop(sandbox.id, None)
