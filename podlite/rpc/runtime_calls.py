@@ -5,7 +5,6 @@ A method per call, by its name in snake case; `podlite.rpc.server` finds them by
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +66,10 @@ class RuntimeCalls:
         return wire.RemovePodSandboxResponse()
 
     async def pod_sandbox_status(self, request: Any) -> Any:
-        timestamp = time.time_ns()
         status = await self._runtime.pod_sandbox_status(request.pod_sandbox_id, verbose=request.verbose)
-        return wire.PodSandboxStatusResponse(status=to_dict(status), info=status.info, timestamp=timestamp)
+        # No timestamp: to a kubelet that listens to events (EventedPLEG) one says that the containers' statuses are
+        # in the answer too, and so that a pod without them has none. Without one it asks for each, as others do.
+        return wire.PodSandboxStatusResponse(status=to_dict(status), info=status.info)
 
     async def list_pod_sandbox(self, request: Any) -> Any:
         found = await self._runtime.list_pod_sandbox(from_wire(cri.PodSandboxFilter, request.filter))
