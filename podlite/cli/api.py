@@ -64,6 +64,23 @@ def named(words: Sequence[str], *, kind: Kind | None = None) -> tuple[Kind, list
     return find_kind(words[0]), list(words[1:])
 
 
+def chosen(words: Sequence[str]) -> list[tuple[Kind, list[str]]]:
+    """As `named`, of several kinds: `pods,cm`, `all`, or `pod/NAME cm/NAME`. Raises UsageError."""
+    if words and "/" in words[0]:
+        found: dict[Kind, list[str]] = {}
+        for word in words:
+            kind, names = named([word])
+            if not names or "/" not in word:
+                raise UsageError("there is no need to specify a resource type as a separate argument with TYPE/NAME")
+            found.setdefault(kind, []).extend(names)
+        return list(found.items())
+    if words and ("," in words[0] or words[0] == "all"):
+        # What kubectl calls all is what runs; of that there are pods here.
+        kinds = dict.fromkeys(find_kind("pods" if each == "all" else each) for each in words[0].split(","))
+        return [(kind, list(words[1:])) for kind in kinds]
+    return [named(words)]
+
+
 def add_namespaces(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--namespace", metavar="NAME", default="", help=f"the namespace ({DEFAULT_NAMESPACE})")
     parser.add_argument("-A", "--all-namespaces", action="store_true", help="all namespaces")

@@ -6,14 +6,17 @@ Source: k8s.io/cli-runtime/pkg/printers/tableprinter.go and k8s.io/kubectl/pkg/c
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from podlite.agent.printers.duration import age
 from podlite.agent.printers.pods import NONE
 from podlite.agent.printers.tables import COLUMNS, cells
 from podlite.api.decode import from_builtins
+from podlite.cli.jsonpath import text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from podlite.api.base import Object
     from podlite.cli.api import Kind
 
@@ -22,17 +25,37 @@ Plain = dict[str, Any]
 EVENTS_HEADER = ["LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
 
 
-def header(kind: Kind, *, wide: bool, namespaces: bool, labels: bool) -> list[str]:
+class Form(TypedDict):
+    """What of a table is shown: columns of wide tables, the namespace first, labels last, kinds before names."""
+
+    wide: bool
+    namespaces: bool
+    labels: bool
+    label_columns: Sequence[str]
+    with_kind: bool
+
+
+def header(kind: Kind, form: Form) -> list[str]:
     """The first line."""
-    found = [each.name.upper() for each in COLUMNS[kind.kind] if wide or not each.priority]
-    return [*(["NAMESPACE"] if namespaces else []), *found, *(["LABELS"] if labels else [])]
+    found = [each.name.upper() for each in COLUMNS[kind.kind] if form["wide"] or not each.priority]
+    chosen = [each.rpartition("/")[2].upper() for each in form["label_columns"]]
+    return [*(["NAMESPACE"] if form["namespaces"] else []), *found, *chosen, *(["LABELS"] if form["labels"] else [])]
 
 
-def row(kind: Kind, value: Plain, now_ns: int, *, wide: bool, namespaces: bool, labels: bool) -> list[str]:
+def row(kind: Kind, value: Plain, now_ns: int, form: Form) -> list[str]:
     """One object's line."""
-    every = zip(COLUMNS[kind.kind], cells(kind.kind, _typed(kind, value), now_ns), strict=True)
-    found = [cell_text(str(cell)) for column, cell in every if wide or not column.priority]
-    return _decorated(value, found, namespaces=namespaces, labels=labels)
+    meta = value["metadata"]
+    prefix = f"{kind.singular}/" if form["with_kind"] else ""
+    found = [
+        cell_text(f"{prefix if column.format == 'name' else ''}{cell}")
+        for column, cell in zip(COLUMNS[kind.kind], cells(kind.kind, _typed(kind, value), now_ns), strict=True)
+        if form["wide"] or not column.priority
+    ]
+    labels = meta.get("labels", {})
+    found += [labels.get(each, NONE) for each in form["label_columns"]]
+    if form["labels"]:
+        found.append(",".join(f"{key}={text}" for key, text in sorted(labels.items())) or NONE)
+    return [*([meta.get("namespace", "")] if form["namespaces"] else []), *found]
 
 
 def event_row(kind: Kind, value: Plain, now_ns: int, *, namespaces: bool) -> list[str]:
@@ -46,7 +69,21 @@ def event_row(kind: Kind, value: Plain, now_ns: int, *, namespaces: bool) -> lis
         seen = f"{age(event.last_timestamp, now_ns)} (x{event.count} over {first})"
     about = event.involved_object
     found = [seen, event.type, event.reason, f"{about.kind}/{about.name}", event.message.strip()]
-    return _decorated(value, [escaped(each) for each in found], namespaces=namespaces, labels=False)
+    return [*([value["metadata"].get("namespace", "")] if namespaces else []), *map(escaped, found)]
+
+
+def custom_cell(found: list[Any]) -> str:
+    """A cell of -o custom-columns: what its path leads to."""
+    return ",".join(escaped(go_text(each)) for each in found) or NONE
+
+
+def go_text(value: Any) -> str:
+    """As Go's fmt prints a value with %v."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{go_text(each)}' for key, each in sorted(value.items()))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(go_text, value))}]"
+    return "<nil>" if value is None else text_of(value)
 
 
 def cell_text(text: str) -> str:
@@ -58,12 +95,6 @@ def cell_text(text: str) -> str:
 def escaped(text: str) -> str:
     """What a terminal takes for a command is shown instead."""
     return text.replace("\x1b", "^[").replace("\r", "\\r")
-
-
-def _decorated(value: Plain, found: list[str], *, namespaces: bool, labels: bool) -> list[str]:
-    meta = value["metadata"]
-    shown = ",".join(f"{key}={text}" for key, text in sorted(meta.get("labels", {}).items())) or NONE
-    return [*([meta.get("namespace", "")] if namespaces else []), *found, *([shown] if labels else [])]
 
 
 def _typed(kind: Kind, value: Plain) -> Any:

@@ -143,6 +143,10 @@ def _values(action: argparse.Action, typed: str, parser: argparse.ArgumentParser
     if action.choices is not None:
         return _beginning(typed, map(str, action.choices))
     metavar = action.metavar if isinstance(action.metavar, str) else ""
+    if metavar.startswith("json|"):
+        return _beginning(
+            typed, (name + equals for name, equals, _ in (each.partition("=") for each in metavar.split("|")))
+        )
     if metavar == "KIND [NAME...]":
         from podlite.cli.api import KINDS
 

@@ -6,7 +6,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from podlite.cli import api, options, pods, terminal
-from podlite.cli.get import Printer, changes
+from podlite.cli.get import changes
+from podlite.cli.printer import Printer, add_output
 from podlite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--for", metavar="pod/NAME", dest="about", default="", help="only those of this object")
     parser.add_argument("--types", metavar="TYPES", default="", help="only these types: Normal, Warning")
     parser.add_argument("-w", "--watch", action="store_true", help="and then each as it happens")
-    parser.add_argument("-o", "--output", choices=("wide", "json", "yaml", "name"), help="another form than the table")
+    add_output(parser)
     parser.add_argument("--no-headers", action="store_true", help="the table without its first line")
     options.add_directories(parser, "run-dir")
 

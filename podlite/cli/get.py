@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 from podlite.cli import api, options, pods, terminal
-from podlite.cli.table import format_table
+from podlite.cli.printer import Printer, add_output
 from podlite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,40 +14,55 @@ if TYPE_CHECKING:
 
     from podlite.agent.client import Client
     from podlite.cli.api import Kind
+    from podlite.errors import PodliteError
     from podlite.runtime.spawner import Launched
+
+    # Who prints it, what of which names was asked for, what there is, and what is missing.
+    _Result = tuple[Printer, Kind, list[str], list[dict[str, Any]], list[PodliteError]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite get`."""
-    parser.usage = "podlite get pods|events|configmaps|secrets [NAME...] [OPTIONS]\n       podlite get pod/NAME..."
+    parser.usage = (
+        "podlite get pods|events|configmaps|secrets[,KIND...] [NAME...] [OPTIONS]\n       podlite get KIND/NAME..."
+    )
     parser.add_argument("what", metavar="KIND [NAME...]", nargs="+", help="what to get, or KIND/NAME")
     api.add_namespaces(parser)
     api.add_selectors(parser)
-    parser.add_argument("-o", "--output", choices=("wide", "json", "yaml", "name"), help="another form than the table")
+    add_output(parser)
     parser.add_argument("-w", "--watch", action="store_true", help="and then every change")
     parser.add_argument("--watch-only", action="store_true", help="changes only")
     parser.add_argument("--output-watch-events", action="store_true", help="with -w: the event's type before each")
     parser.add_argument("--show-labels", action="store_true", help="labels in the last column")
+    parser.add_argument(
+        "-L", "--label-columns", metavar="LABELS", type=_labels, default=[], help="a column for each of these labels"
+    )
+    parser.add_argument("--show-kind", action="store_true", help="the kind before each name")
+    parser.add_argument("--sort-by", metavar="PATH", default="", help="in the order of this: .metadata.name")
     parser.add_argument("--no-headers", action="store_true", help="the table without its first line")
     parser.add_argument("--ignore-not-found", action="store_true", help="what is not there is no error")
     options.add_directories(parser, "run-dir")
 
 
+def _labels(text: str) -> list[str]:
+    return [each for each in text.split(",") if each]
+
+
 def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     """Prints the objects; returns the exit status."""
-    kind, names = api.named(arguments.what)
+    chosen = api.chosen(arguments.what)
+    several = len(chosen) > 1 or arguments.what[0] == "all"
+    printers = [(Printer(kind, arguments, with_kind=several), kind, names) for kind, names in chosen]
     from podlite.agent.local_api import open_client
 
     with open_client(pods.run_dir(arguments)) as client:
         if arguments.watch or arguments.watch_only:
-            return _watch(client, kind, names, arguments)
-        found, missing = api.find_objects(client, kind, names, arguments)
-    printer = Printer(kind, arguments)
-    if found or (arguments.output in ("json", "yaml") and not names):
-        printer.all(found, single=len(names) == 1)
-    elif not names and arguments.output != "name":
-        where = api.namespace(arguments)
-        terminal.note(f"No resources found in {where} namespace." if where else "No resources found")
+            if len(chosen) > 1:
+                raise UsageError("you may only specify a single resource type to watch")
+            return _watch(client, *printers[0], arguments)
+        results = [(*each, *api.find_objects(client, *each[1:], arguments)) for each in printers]
+    _print(results, arguments)
+    missing = [error for *_, errors in results for error in errors]
     if arguments.ignore_not_found:
         return 0
     for error in missing:
@@ -57,10 +70,35 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     return 1 if missing else 0
 
 
-def _watch(client: Client, kind: Kind, names: list[str], arguments: argparse.Namespace) -> int:
+def _print(results: list[_Result], arguments: argparse.Namespace) -> None:
+    every = [value for _, _, _, found, _ in results for value in found]
+    by_name = any(names for _, _, names, _, _ in results)
+    if arguments.sort_by:
+        from podlite.cli.sort_by import sorted_by
+
+        every = sorted_by(every, arguments.sort_by)
+    in_table = arguments.output in (None, "wide")
+    if not every:
+        if in_table and not by_name:
+            where = api.namespace(arguments)
+            terminal.note(f"No resources found in {where} namespace." if where else "No resources found")
+        if in_table or by_name:
+            return
+    if not in_table:
+        results[0][0].all(every, single=len(results) == 1 and len(results[0][2]) == 1)
+        return
+    tables = [(printer, [each for each in every if each["kind"] == kind.kind]) for printer, kind, *_ in results]
+    for index, (printer, found) in enumerate(each for each in tables if each[1]):
+        if index:
+            print()
+        printer.all(found, single=False)
+
+
+def _watch(client: Client, printer: Printer, kind: Kind, names: list[str], arguments: argparse.Namespace) -> int:
     if len(names) > 1:
         raise UsageError("you may only specify a single object to watch")
-    printer = Printer(kind, arguments)
+    if arguments.sort_by:
+        terminal.note("warning: --watch requested, --sort-by will be ignored")
     for event in changes(client, kind, names, arguments, initial=not arguments.watch_only):
         printer.event(event["type"], event["object"])
     return 0
@@ -86,78 +124,3 @@ def changes(
             yield {"type": "ADDED", "object": value}
         version = listed["metadata"]["resourceVersion"]
         yield from client.watch(where, resourceVersion=version, **selectors)
-
-
-class Printer:
-    """Prints objects in the form that was asked for."""
-
-    def __init__(self, kind: Kind, arguments: argparse.Namespace, *, intervals: bool = False) -> None:
-        """With `intervals` the table of events is that of `kubectl events`."""
-        self._kind = kind
-        self._intervals = intervals and arguments.output != "wide"
-        self._output = arguments.output
-        self._events = getattr(arguments, "output_watch_events", False)
-        self._with_header = not arguments.no_headers
-        self._form = {
-            "wide": arguments.output == "wide",
-            "namespaces": arguments.all_namespaces,
-            "labels": getattr(arguments, "show_labels", False),
-        }
-        self._widths: list[int] = []
-
-    def all(self, found: list[dict[str, Any]], *, single: bool) -> None:
-        """What was got: one object as it is, several as a List."""
-        if self._output in ("json", "yaml"):
-            whole = {"apiVersion": "v1", "items": found, "kind": "List", "metadata": {"resourceVersion": ""}}
-            self._text(found[0] if single and len(found) == 1 else whole)
-        elif self._output == "name":
-            _write("".join(f"{self._kind.singular}/{each['metadata']['name']}\n" for each in found))
-        else:
-            rows = [self._row(each) for each in found]
-            _write(format_table(self._header(), rows, with_header=self._with_header))
-
-    def event(self, type: str, value: dict[str, Any]) -> None:
-        """One change, at once; the columns grow as they must."""
-        if self._output in ("json", "yaml"):
-            self._text({"type": type, "object": value} if self._events else value)
-            return
-        if self._output == "name":
-            _write(f"{self._kind.singular}/{value['metadata']['name']}\n")
-            return
-        lines = [[type, *self._row(value)] if self._events else self._row(value)]
-        if not self._widths and self._with_header:
-            lines.insert(0, ["EVENT", *self._header()] if self._events else self._header())
-        for line in lines:
-            self._widths = [max(pair) for pair in zip(self._widths or [0] * len(line), map(len, line), strict=True)]
-        text = "".join(
-            "   ".join(cell.ljust(width) for cell, width in zip(line, self._widths, strict=True)).rstrip() + "\n"
-            for line in lines
-        )
-        _write(text)
-
-    def _header(self) -> list[str]:
-        from podlite.cli.api_tables import EVENTS_HEADER, header
-
-        if self._intervals:
-            return [*(["NAMESPACE"] if self._form["namespaces"] else []), *EVENTS_HEADER]
-        return header(self._kind, **self._form)
-
-    def _row(self, value: dict[str, Any]) -> list[str]:
-        from podlite.cli.api_tables import event_row, row
-
-        if self._intervals:
-            return event_row(self._kind, value, time.time_ns(), namespaces=self._form["namespaces"])
-        return row(self._kind, value, time.time_ns(), **self._form)
-
-    def _text(self, plain: Any) -> None:
-        from podlite.api import encode
-
-        if self._output == "json":
-            _write(encode.dump_json(plain) + "\n")
-        else:
-            _write(encode.dump_yaml(plain))
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()

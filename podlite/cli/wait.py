@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podlite.cli import api, options, pods, terminal, values
+from podlite.cli.jsonpath import JsonPathError, relaxed, text_of
 from podlite.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,9 +117,13 @@ def read_condition(text: str) -> Condition:
         type, _, status = rest.partition("=")
         return Condition("condition", type.lower(), (status or "True").lower())
     if how == "jsonpath" and rest:
-        found = re.fullmatch(r"\{?(\.[^}=]+)\}?(?:=(.*))?", rest.replace("'", ""))
+        # A path in braces may have `=` and quotes in a filter; what is around braces may have quotes, too.
+        found = re.fullmatch(r"(\{.+\})(?:=(.*))?|(\.[^={}]+)(?:=(.*))?", rest.strip("'"), re.DOTALL)
+        found = found or re.fullmatch(r"'?(\{.+\})'?(?:=(.*))?", rest, re.DOTALL)
         if found is not None:
-            return Condition("jsonpath", found.group(1), found.group(2))
+            groups = [each for each in found.groups() if each is not None]
+            relaxed(groups[0])
+            return Condition("jsonpath", groups[0], groups[1].strip("'") if len(groups) > 1 else None)
     raise UsageError(f"unrecognized condition: {text!r}", hint="`podlite wait --help` says what there is")
 
 
@@ -129,20 +134,10 @@ def is_met(condition: Condition, value: dict[str, Any]) -> bool:
             each["type"].lower() == condition.key and each["status"].lower() == condition.value
             for each in value.get("status", {}).get("conditions", ())
         )
-    found = look_up(value, condition.key)
+    try:
+        found = [text_of(each) for each in relaxed(condition.key).find(value) if each is not None]
+    except JsonPathError:
+        return False  # what it leads through is not there yet
     if condition.value is None:
-        return found is not None
-    shown = str(found).lower() if isinstance(found, bool) else str(found)
-    return found is not None and shown == condition.value
-
-
-def look_up(value: Any, path: str) -> Any:
-    """What is at a path such as `.status.containerStatuses[0].ready`; None for nothing. Pure."""
-    for name, index in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", path):
-        if name:
-            value = value.get(name) if isinstance(value, dict) else None
-        else:
-            value = value[int(index)] if isinstance(value, list) and int(index) < len(value) else None
-        if value is None:
-            return None
-    return value
+        return bool(found)
+    return len(found) == 1 and found[0].strip() == condition.value.strip()

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from podlite.cli import api
-from podlite.cli.api_tables import cell_text, escaped, event_row, header, row
+from podlite.cli.api_tables import Form, cell_text, custom_cell, escaped, event_row, header, row
 from podlite.cli.completion import SCRIPTS, complete
+from podlite.cli.sort_by import sorted_by
 from podlite.cli.verbs import VERBS
-from podlite.cli.wait import is_met, look_up, read_condition
+from podlite.cli.wait import is_met, read_condition
 from podlite.errors import UsageError
 
 NOW = 1_795_464_000 * 10**9  # 2026-11-23T20:00:00Z
@@ -57,13 +58,15 @@ def test_what_cannot_be_got(words: list[str]) -> None:
 
 def test_the_table_of_pods() -> None:
     kind = api.find_kind("pods")
-    form: dict[str, Any] = {"wide": False, "namespaces": False, "labels": False}
-    assert header(kind, **form) == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
-    assert row(kind, POD, NOW, **form) == ["web", "1/1", "Running", "0", "60m"]
-    form = {"wide": True, "namespaces": True, "labels": True}
-    assert header(kind, **form)[0] == "NAMESPACE"
-    assert row(kind, POD, NOW, **form) == [
-        *("default", "web", "1/1", "Running", "0", "60m", "10.85.0.2", "node-1", "<none>", "<none>", "a=b")
+    form = Form(wide=False, namespaces=False, labels=False, label_columns=(), with_kind=False)
+    assert header(kind, form) == ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    assert row(kind, POD, NOW, form) == ["web", "1/1", "Running", "0", "60m"]
+    form = Form(wide=True, namespaces=True, labels=True, label_columns=("a", "x/y"), with_kind=True)
+    assert header(kind, form)[0] == "NAMESPACE"
+    assert header(kind, form)[-3:] == ["A", "Y", "LABELS"]
+    assert row(kind, POD, NOW, form) == [
+        *("default", "pod/web", "1/1", "Running", "0", "60m", "10.85.0.2", "node-1", "<none>", "<none>"),
+        *("b", "<none>", "a=b"),
     ]
 
 
@@ -80,14 +83,46 @@ def test_the_table_of_events() -> None:
         "lastTimestamp": "2026-11-23T19:59:00Z",
     }
     kind = api.find_kind("events")
-    form: dict[str, Any] = {"wide": False, "namespaces": False, "labels": False}
-    assert row(kind, event, NOW, **form) == ["60s", "Warning", "BackOff", "pod/web", "again"]
+    form = Form(wide=False, namespaces=False, labels=False, label_columns=(), with_kind=False)
+    assert row(kind, event, NOW, form) == ["60s", "Warning", "BackOff", "pod/web", "again"]
     assert event_row(kind, event, NOW, namespaces=True) == [
         *("default", "60s (x3 over 10m)", "Warning", "BackOff", "Pod/web", "again")
     ]
     series = {"count": 4, "lastObservedTime": "2026-11-23T19:58:00.000000Z"}
     assert event_row(kind, {**event, "series": series}, NOW, namespaces=False)[0] == "2m (x4 over 10m)"
     assert event_row(kind, {**event, "count": 1}, NOW, namespaces=False)[0] == "10m"
+
+
+def test_custom_cells() -> None:
+    """customcolumn.go: several values with commas, each as Go prints it with %v."""
+    assert custom_cell([]) == "<none>"
+    assert custom_cell(["a", 1, True, None]) == "a,1,true,<nil>"
+    assert custom_cell([{"b": [1, "x"], "a": {}}]) == "map[a:map[] b:[1 x]]"
+
+
+def test_the_order_of_sort_by() -> None:
+    def names(path: str, *objects: dict[str, Any]) -> list[str]:
+        return [each["name"] for each in sorted_by(list(objects), path)]
+
+    assert names(".name", {"name": "web-10"}, {"name": "web-9"}, {"name": "db"}) == ["db", "web-9", "web-10"]
+    assert names("{.count}", {"name": "a", "count": 10}, {"name": "b", "count": 9}, {"name": "c"}) == ["c", "b", "a"]
+    with pytest.raises(UsageError, match="couldn't find any field"):
+        names(".nothing", {"name": "a"})
+    assert sorted_by([], ".name") == []
+
+
+def test_several_kinds() -> None:
+    def chosen(*words: str) -> list[tuple[str, list[str]]]:
+        return [(kind.kind, names) for kind, names in api.chosen(words)]
+
+    assert chosen("pods,cm") == [("Pod", []), ("ConfigMap", [])]
+    assert chosen("po,pods", "a") == [("Pod", ["a"])]
+    assert chosen("all") == [("Pod", [])]
+    assert chosen("cm/a", "pod/b", "cm/c") == [("ConfigMap", ["a", "c"]), ("Pod", ["b"])]
+    assert chosen("pods", "a") == [("Pod", ["a"])]
+    for words in (["pods,nodes"], ["pod/a", "b"], [""], ["pod/"]):
+        with pytest.raises(UsageError):
+            chosen(*words)
 
 
 def test_a_cell_is_one_line_and_no_command_for_the_terminal() -> None:
@@ -111,21 +146,21 @@ def test_a_cell_is_one_line_and_no_command_for_the_terminal() -> None:
         ("jsonpath={.status.podIP}", True),
         ("jsonpath={.status.nothing}", False),
         ("jsonpath={.status.containerStatuses[3].ready}=true", False),
+        ('jsonpath={.status.conditions[?(@.type=="Ready")].status}=True', True),
+        ("jsonpath='{.status.conditions[?(@.type==\"Ready\")].status}'='False'", False),
+        ("jsonpath=.status.phase=Running", True),
     ],
 )
 def test_conditions(text: str, met: bool) -> None:
     assert is_met(read_condition(text), POD) is met
 
 
-@pytest.mark.parametrize("text", ["", "ready", "condition=", "jsonpath=", "jsonpath=nothing", "delete=yes"])
+@pytest.mark.parametrize(
+    "text", ["", "ready", "condition=", "jsonpath=", "jsonpath=nothing", "jsonpath={.a", "jsonpath={.a[}", "delete=yes"]
+)
 def test_what_is_no_condition(text: str) -> None:
     with pytest.raises(UsageError):
         read_condition(text)
-
-
-def test_a_path_into_nothing() -> None:
-    assert look_up({"a": [1]}, ".a.b[0]") is None
-    assert look_up(None, ".a") is None
 
 
 # --- completion -------------------------------------------------------------------------------
