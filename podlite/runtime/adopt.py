@@ -17,6 +17,7 @@ import os
 import socket
 import struct
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -27,6 +28,7 @@ from podlite import log
 from podlite.cri.errors import CRIError
 from podlite.cri.types import ContainerConfig, LinuxContainerResources, LinuxContainerUser, PodSandboxConfig
 from podlite.errors import explain
+from podlite.runtime import shim_reports
 from podlite.runtime.container.create import Prepared, make_cgroup, make_writable_layer, remove_blocking
 from podlite.runtime.container.start import START_ERROR_CODE
 from podlite.runtime.image.rootfs import describe_rootfs
@@ -200,11 +202,11 @@ async def _adopt(runtime: Runtime, found: Found, seconds: float) -> str:
         runtime.store.containers[container.id] = container
         sandbox.containers[container.id] = container
     if sandbox.shim is not None:
-        sandbox.shim.on_exited = runtime.shim_reported_exit
+        sandbox.shim.on_exited = partial(shim_reports.shim_reported_exit, runtime)
         for message in exits:
-            runtime.shim_reported_exit(message)
+            shim_reports.shim_reported_exit(runtime, message)
         if sandbox.shim.gone:
-            runtime.shim_lost(sandbox)  # it ended while its containers were being looked at
+            shim_reports.shim_lost(runtime, sandbox)  # it ended while its containers were being looked at
     return sandbox.id
 
 
@@ -236,7 +238,7 @@ async def _adopt_shim(
     sock, found.sock = found.sock, None
     assert sock is not None
     pid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-    shim = runtime.new_shim(sandbox, sock)
+    shim = shim_reports.new_shim(runtime, sandbox, sock)
     shim.on_exited = exits.append
     shim.pid = pid
     shim.start_serving(runtime.tasks)

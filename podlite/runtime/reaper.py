@@ -133,8 +133,11 @@ class Reaper:
                 yield orphan
 
     def _orphan(self, directory: str) -> Orphan | None:
-        if not os.path.exists(f"{directory}/{RECORD}") and not os.path.exists(f"{directory}/{LOCK}"):
-            return None  # the kubelet side's files only
+        try:
+            if all(map(is_pod_file, os.listdir(directory))):
+                return None  # the kubelet side's files only
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         lock = FileLock(f"{directory}/{LOCK}")
         try:
             if not lock.acquire(wait=False):
@@ -242,14 +245,19 @@ def _remove_tree(path: str) -> None:
 
 
 def _remove_directory(directory: str) -> None:
-    """The sandbox's files, the record last; the kubelet side's stay."""
-    for name in sorted(os.listdir(directory), key=lambda each: each == RECORD):
-        if not is_pod_file(name):
+    """The sandbox's files, the record last; the kubelet side's stay.
+
+    A shim that was starting when its owner was killed may make its socket meanwhile, which goes too: it cannot any
+    more once the directory is gone, and makes it once.
+    """
+    while names := [each for each in os.listdir(directory) if not is_pod_file(each)]:
+        for name in sorted(names, key=lambda each: each == RECORD):
             try:
                 os.unlink(f"{directory}/{name}")
             except FileNotFoundError:
                 pass
-    try:
-        os.rmdir(directory)
-    except OSError:
-        pass
+        try:
+            os.rmdir(directory)
+        except OSError:
+            continue  # not empty: of files of ours, or of the kubelet side's
+        return

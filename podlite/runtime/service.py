@@ -6,7 +6,6 @@ This object holds what the calls share; each call is a module of its own below `
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
@@ -33,10 +32,8 @@ from podlite.cri.types import (
     PodSandboxConfig,
     PodSandboxFilter,
     PodSandboxStatus,
-    RuntimeCondition,
     RuntimeConfig,
     RuntimeConfiguration,
-    RuntimeHandler,
     RuntimeStatus,
     VersionResponse,
 )
@@ -61,16 +58,13 @@ from podlite.runtime.sandbox import remove as sandbox_remove
 from podlite.runtime.sandbox import stop as sandbox_stop
 from podlite.runtime.shim.launch import launch
 from podlite.runtime.shim.names import SCRATCH, SHM_DIRECTORY
-from podlite.runtime.shim_client import KILL_SECONDS, ShimClient
 from podlite.runtime.spawner import Launched, Spawner
-from podlite.runtime.store import EXITED, RUNNING, STARTING, UNKNOWN, Sandbox, Store
 from podlite.runtime.store import Container as StoredContainer
-from podlite.steps import elapsed, step
+from podlite.runtime.store import Sandbox, Store
+from podlite.steps import step
 from podlite.version import __version__
 
 if TYPE_CHECKING:
-    import socket
-
     from podlite.cri.stats import (
         ContainerStats,
         ContainerStatsFilter,
@@ -204,6 +198,16 @@ class Runtime:
             self.pool.start()
         return self.pool
 
+    async def adopt(self, seconds: float = 5.0) -> Adoption:
+        """Takes over the sandboxes that an adoptable runtime of this run directory left behind.
+
+        What cannot be taken over is logged, and left for the reaper; shims that do not answer within `seconds` are
+        left for another attempt. See `podlite.runtime.adopt`.
+        """
+        from podlite.runtime.adopt import adopt_sandboxes
+
+        return await adopt_sandboxes(self, seconds)
+
     def _launch(self) -> Launched:
         with affinity.elsewhere():
             return launch(self.layout.run_dir, shim_directories(self.layout))
@@ -328,106 +332,6 @@ class Runtime:
             self._warned.add(key)
             log.warning(text)
 
-    # --- what the shims report ----------------------------------------------------------------
-
-    def new_shim(self, sandbox: Sandbox, sock: socket.socket) -> ShimClient:
-        """The handle of a sandbox's shim; it owns the connection."""
-        return ShimClient(
-            sock,
-            ids=sandbox.ids,
-            on_exited=self.shim_reported_exit,
-            on_delete=lambda grace: self.deletion_requested(sandbox, grace),
-            on_debug=lambda container: self.on_debug_requested(sandbox, container),
-            on_lost=lambda: self.shim_lost(sandbox),
-        )
-
-    def shim_reported_exit(self, message: dict[str, Any]) -> None:
-        """A container's first process has ended."""
-        container = self.store.containers.get(message["container"])
-        if container is None:
-            return
-        if container.state == STARTING:
-            container.early_exit = message
-        elif container.state == RUNNING:
-            self.container_exited(container, message)
-
-    def container_exited(self, container: StoredContainer, message: dict[str, Any]) -> None:
-        """Takes a running container's exit into its status."""
-        if container.state != RUNNING:
-            return
-        container.exit_code = message["code"]
-        container.finished_at = message["finished_at"]
-        container.reason = "OOMKilled" if message["oom"] else "Completed" if message["code"] == 0 else "Error"
-        elapsed("container.run", container.exec_ns, time.monotonic_ns(), **container.ids)
-        container.transition(EXITED)
-        self.events.stopped(container)
-
-    def shim_lost(self, sandbox: Sandbox) -> None:
-        """The shim has ended: as asked, or it was killed, and its containers and namespaces are gone with it."""
-        if self.leaving:
-            return  # it is only that we do not talk to it any more
-        was_ready, sandbox.ready = sandbox.ready, False
-        for container in sandbox.containers.values():
-            if container.state in (STARTING, RUNNING):
-                container.exit_code = 137
-                container.finished_at = time.time_ns()
-                container.reason = "Error" if sandbox.stopping else "ContainerStatusUnknown"
-                if not sandbox.stopping:
-                    container.message = "the pod's shim was killed, and its containers with it"
-                container.transition(EXITED if container.state == RUNNING else UNKNOWN)
-                self.events.stopped(container)
-        if not sandbox.stopping:
-            # The kernel has ended the first processes with it, and with those all that had a pid namespace of its own.
-            self.tasks.start_soon(self._kill_orphans, [each.cgroup for each in sandbox.containers.values()])
-        if was_ready and not sandbox.stopping:
-            log.warning("the pod's shim has ended; the sandbox is not ready any more", **sandbox.ids)
-            self.events.sandbox_stopped(sandbox)
-
-    async def _kill_orphans(self, paths: list[str]) -> None:
-        if self.cgroups is None:
-            return
-        for path in filter(None, paths):
-            try:
-                await to_thread.run_sync(self.cgroups.kill, path)
-            except CgroupError as error:
-                log.warning("processes of a container whose shim was killed may still run", why=str(error))
-
-    def deletion_requested(self, sandbox: Sandbox, grace: int) -> None:
-        """Somebody else (`podlite rm`) wants the pod gone; whoever runs it decides how."""
-        self.on_deletion_requested(sandbox, grace)
-
-    async def kill_cancelled_start(self, container: StoredContainer) -> None:
-        """The start of a container was cancelled while its shim was at it: the caller does not want it any more.
-
-        Unless this runtime is leaving its pods to the next one, which finds the container as it is then.
-        """
-        if self.leaving:
-            return
-        with anyio.CancelScope(shield=True), anyio.move_on_after(KILL_SECONDS):
-            shim = container.sandbox.shim
-            if shim is not None and not shim.gone and container.state == STARTING:
-                try:
-                    await shim.signal(9, container=container.id)
-                except CRIError:
-                    pass
-        if container.state == STARTING:
-            container.exit_code = start.START_ERROR_CODE
-            container.reason = "StartError"
-            container.message = "the start was cancelled"
-            container.finished_at = time.time_ns()
-            container.transition(EXITED)
-            self.events.stopped(container)
-
-    async def adopt(self, seconds: float = 5.0) -> Adoption:
-        """Takes over the sandboxes that an adoptable runtime of this run directory left behind.
-
-        What cannot be taken over is logged, and left for the reaper; shims that do not answer within `seconds` are
-        left for another attempt. See `podlite.runtime.adopt`.
-        """
-        from podlite.runtime.adopt import adopt_sandboxes
-
-        return await adopt_sandboxes(self, seconds)
-
     # --- RuntimeService -----------------------------------------------------------------------
 
     async def version(self) -> VersionResponse:
@@ -437,18 +341,7 @@ class Runtime:
 
     async def status(self, *, verbose: bool = False) -> RuntimeStatus:
         problems = await to_thread.run_sync(self.networks.default.check)
-        network = RuntimeCondition(type="NetworkReady", status=not problems)
-        if problems:
-            network.reason = "NetworkPluginNotReady"
-            network.message = " ".join(problems)
-        status = RuntimeStatus(
-            conditions=[RuntimeCondition(type="RuntimeReady", status=True), network],
-            runtime_handlers=[
-                RuntimeHandler(name=name, recursive_read_only_mounts=True, user_namespaces=True)
-                for name in run.HANDLERS
-            ],
-            supplemental_groups_policy=True,
-        )
+        status = statuses.runtime_status(problems, run.HANDLERS)
         if verbose:
             from podlite.runtime.info import runtime_info
 

@@ -1,4 +1,4 @@
-"""PodSandboxStatus, ListPodSandbox, ContainerStatus and ListContainers: what is known, in CRI's words. Pure."""
+"""Status, PodSandboxStatus, ListPodSandbox, ContainerStatus and ListContainers: what is known, in CRI's words. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,27 @@ from podlite.cri.types import (
     PodSandboxNetworkStatus,
     PodSandboxState,
     PodSandboxStatus,
+    RuntimeCondition,
+    RuntimeHandler,
+    RuntimeStatus,
 )
 from podlite.runtime.labelled import Labelled
 from podlite.runtime.store import CRI_STATES, Container, Sandbox
+
+
+def runtime_status(problems: list[str], handlers: tuple[str, ...]) -> RuntimeStatus:
+    """The runtime's own; `problems` are the network's."""
+    network = RuntimeCondition(type="NetworkReady", status=not problems)
+    if problems:
+        network.reason = "NetworkPluginNotReady"
+        network.message = " ".join(problems)
+    return RuntimeStatus(
+        conditions=[RuntimeCondition(type="RuntimeReady", status=True), network],
+        runtime_handlers=[
+            RuntimeHandler(name=name, recursive_read_only_mounts=True, user_namespaces=True) for name in handlers
+        ],
+        supplemental_groups_policy=True,
+    )
 
 
 def pod_sandbox_status(sandbox: Sandbox) -> PodSandboxStatus:

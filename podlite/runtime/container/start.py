@@ -6,6 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from podlite import blocking, log, steps
 from podlite.cri.errors import CRIError, FailedPreconditionError, InvalidArgumentError, StartError
 from podlite.cri.types import NamespaceMode
@@ -18,6 +20,8 @@ from podlite.runtime.container.devices import device_nodes
 from podlite.runtime.container.process import as_messages, command_line, environment, security_context
 from podlite.runtime.container.streams import ContainerStreams
 from podlite.runtime.sandbox.user_namespace import open_user_namespace
+from podlite.runtime.shim_client import KILL_SECONDS
+from podlite.runtime.shim_reports import container_exited
 from podlite.runtime.store import CREATED, EXITED, RUNNING, STARTING, Container
 from podlite.steps import step
 
@@ -92,7 +96,7 @@ async def _start(runtime: Runtime, container_id: str, stdio: dict[str, int]) -> 
         raise failure from (error if failure is not error else None)
     except BaseException:
         # Cancelled: it may have started. What started is ended, and the container is then like any other.
-        await runtime.kill_cancelled_start(container)
+        await _kill_cancelled(runtime, container)
         raise
     container.pid = answer["pid"]
     container.started_at = answer["started_at"]
@@ -101,7 +105,7 @@ async def _start(runtime: Runtime, container_id: str, stdio: dict[str, int]) -> 
         container.transition(RUNNING)
         runtime.events.started(container)
     if container.early_exit is not None:
-        runtime.container_exited(container, container.early_exit)
+        container_exited(runtime, container, container.early_exit)
 
 
 def _failed(runtime: Runtime, container: Container, error: Exception) -> None:
@@ -113,6 +117,23 @@ def _failed(runtime: Runtime, container: Container, error: Exception) -> None:
     container.finished_at = time.time_ns()
     container.transition(EXITED)
     runtime.events.stopped(container)
+
+
+async def _kill_cancelled(runtime: Runtime, container: Container) -> None:
+    """The start of a container was cancelled while its shim was at it: the caller does not want it any more.
+
+    Unless this runtime is leaving its pods to the next one, which finds the container as it is then.
+    """
+    if runtime.leaving:
+        return
+    with anyio.CancelScope(shield=True), anyio.move_on_after(KILL_SECONDS):
+        shim = container.sandbox.shim
+        if shim is not None and not shim.gone and container.state == STARTING:
+            try:
+                await shim.signal(9, container=container.id)
+            except CRIError:
+                pass
+    _failed(runtime, container, CRIError("the start was cancelled"))
 
 
 def _record(runtime: Runtime, container: Container, entry: Message) -> None:

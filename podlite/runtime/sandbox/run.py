@@ -25,6 +25,7 @@ from podlite.runtime.sandbox.files import write_files, write_spare_files
 from podlite.runtime.sandbox.remove import remove_directory
 from podlite.runtime.sandbox.rules import check_sandbox, is_network
 from podlite.runtime.sandbox.user_namespace import host_root, id_maps
+from podlite.runtime.shim_reports import new_shim
 from podlite.runtime.spawner import ForkRequest
 from podlite.runtime.store import Sandbox
 from podlite.runtime.undo import Undo
@@ -170,7 +171,7 @@ async def _make(
 async def _take_shim(runtime: Runtime, sandbox: Sandbox, fork: ForkRequest) -> int:
     """The pid of the process that holds the network namespace, or 0."""
     forked = await fork.result()
-    shim = runtime.new_shim(sandbox, forked.channel)
+    shim = new_shim(runtime, sandbox, forked.channel)
     shim.pid = forked.pid
     shim.pidfd = forked.pidfd
     sandbox.shim = shim

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,13 +14,16 @@ import anyio
 import pytest
 
 from podlite import steps
+from podlite.linux import unix_sockets
 from podlite.linux.cgroups import Cgroups
+from podlite.runtime import reaper
 from podlite.runtime.image.store import ImageStore
 from podlite.runtime.layout import Layout
 from podlite.runtime.network.interface import PodNetwork
 from podlite.runtime.network.none import HostNetwork, NoneNetwork
 from podlite.runtime.reaper import Reaper
 from podlite.runtime.service import Runtime
+from podlite.runtime.shim.names import SOCKET
 from tests.support.containers import container_config, sandbox_config, sh, start
 from tests.support.leaks import processes_titled
 
@@ -90,6 +94,31 @@ def test_killed_at_a_step(layout: Layout, step: str) -> None:
     root = Path(f"/sys/fs/cgroup/unified{layout.cgroup_root}/kubepods")
     if root.is_dir():
         assert [each for each in root.glob("pod*/*") if each.is_dir()] == []
+
+
+def test_a_shim_that_was_starting_makes_its_socket_late(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at what is in the directory and its removal; or after all that, beside the kubelet's files."""
+    run_victim(layout, "network.setup=kill")
+    (directory,) = (f"{layout.pods_dir}/{name}" for name in os.listdir(layout.pods_dir))
+    original = os.rmdir
+
+    def late(path: str) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            unix_sockets.listen(listener, f"{directory}/{SOCKET}", 1)
+        monkeypatch.setattr(reaper.os, "rmdir", original)
+        os.rmdir(path)
+
+    monkeypatch.setattr(reaper.os, "rmdir", late)
+    problems: list[str] = []
+    make_reaper(layout, problems).reap()
+    assert os.listdir(layout.pods_dir) == []
+    os.mkdir(directory)
+    Path(f"{directory}/pod.json").write_text("{}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        unix_sockets.listen(listener, f"{directory}/{SOCKET}", 1)
+    make_reaper(layout, problems).reap()
+    assert os.listdir(directory) == ["pod.json"]
+    assert problems == []
 
 
 def test_one_that_cannot_be_torn_down_stops_nobody(layout: Layout) -> None:
