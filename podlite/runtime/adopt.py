@@ -311,13 +311,15 @@ def _recorded_exits(directory: str) -> dict[str, Entry]:
 class _Recorded:
     """What the record says of one container."""
 
-    __slots__ = ("created", "entry", "failed", "image", "started", "volumes")
+    __slots__ = ("created", "entry", "failed", "image", "limits", "started", "volumes")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self.image: Entry = {}
         self.created = self.started = False
         self.failed: Entry | None = None
+        # What an update has changed its limits to.
+        self.limits: Entry | None = None
         # Which image each mount is; empty for those that are none.
         self.volumes: list[str] = []
 
@@ -329,7 +331,7 @@ def recorded_containers(entries: list[Entry]) -> list[_Recorded]:
         if "container" in entry:
             found[entry["container"]] = _Recorded(entry)
             continue
-        for key in ("image", "created", "starting", "failed", "removed"):
+        for key in ("image", "created", "starting", "limited", "failed", "removed"):
             each = found.get(entry.get(key, ""))
             if each is None:
                 continue
@@ -340,6 +342,8 @@ def recorded_containers(entries: list[Entry]) -> list[_Recorded]:
                 each.volumes = entry.get("volumes", [])
             elif key == "starting":
                 each.started = True
+            elif key == "limited":
+                each.limits = entry["resources"]
             elif key == "failed":
                 each.failed = entry
             else:
@@ -385,6 +389,8 @@ def _describe(runtime: Runtime, container: Container, recorded: _Recorded) -> No
     linux = config.linux
     if runtime.cgroups is not None:
         container.resources = linux.resources if linux is not None and linux.resources else LinuxContainerResources()
+        if recorded.limits is not None:
+            container.resources = msgspec.convert(recorded.limits, LinuxContainerResources)
 
 
 def _set_state(runtime: Runtime, container: Container, recorded: _Recorded, state: Entry | None) -> None:

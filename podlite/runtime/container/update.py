@@ -10,9 +10,10 @@ from anyio import to_thread
 from podlite import log
 from podlite.cri.errors import CRIError, FailedPreconditionError
 from podlite.cri.types import LinuxContainerResources
+from podlite.errors import explain
 from podlite.linux.cgroups import CgroupError
 from podlite.runtime.container.create import as_limits
-from podlite.runtime.store import CREATED, RUNNING
+from podlite.runtime.store import CREATED, RUNNING, Container
 
 if TYPE_CHECKING:
     from podlite.runtime.service import Runtime
@@ -34,13 +35,32 @@ async def update_container_resources(runtime: Runtime, container_id: str, linux:
     cgroups = runtime.cgroups
     old = container.resources or LinuxContainerResources()
     limits = as_limits(completed(old, linux))
+    merged = _merged(old, linux)
+
+    def change() -> list[str]:
+        warnings = cgroups.set_resources(container.cgroup, limits)
+        # After: who adopts the container is not to report limits that it has not got.
+        _record(runtime, container, merged)
+        return warnings
+
     try:
-        warnings = await to_thread.run_sync(lambda: cgroups.set_resources(container.cgroup, limits))
+        warnings = await to_thread.run_sync(change)
     except CgroupError as error:
         raise CRIError(f"the limits of container {container.config.metadata.name}: {error}") from error
     for warning in warnings:
         log.warning(warning, **container.ids)
-    container.resources = _merged(old, linux)
+    container.resources = merged
+
+
+def _record(runtime: Runtime, container: Container, limits: LinuxContainerResources) -> None:
+    try:
+        journal = runtime.journal(container.sandbox)
+        try:
+            journal.append({"limited": container.id, "resources": limits})
+        finally:
+            journal.close()
+    except OSError as error:
+        log.warning("a container's new limits cannot be written down", why=explain(error), **container.ids)
 
 
 def completed(old: LinuxContainerResources, new: LinuxContainerResources) -> LinuxContainerResources:

@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 
-from podlite.cri.types import ContainerState, PodSandboxState
+from podlite.cri.types import ContainerState, LinuxContainerResources, PodSandboxState
 from podlite.runtime import adopt
 from podlite.runtime.layout import Layout
 from podlite.runtime.network.none import NoneNetwork
@@ -92,6 +92,23 @@ async def test_a_killed_runtimes_pod_goes_on(layout: Layout) -> None:
     assert os.listdir(layout.pods_dir) == []
     assert os.listdir(layout.containers_dir) == []
     assert os.listdir(layout.netns_dir) == []
+
+
+async def test_limits_that_were_changed_are_known(layout: Layout) -> None:
+    """A kubelet compares them with those that it wants (ContainerStatus.resources, KEP-1287)."""
+    with victim(layout) as (process, (_, container, *_)):
+        process.kill()
+        process.wait()
+    async with Runtime(layout, network=NoneNetwork(), adoptable=True) as runtime:
+        await runtime.adopt()
+        if runtime.cgroups is None:
+            pytest.skip("limits need cgroups")
+        await runtime.update_container_resources(container, LinuxContainerResources(memory_limit_in_bytes=64 << 20))
+        await runtime.update_container_resources(container, LinuxContainerResources(cpu_shares=512))
+    async with successor(layout) as runtime:
+        resources = (await runtime.container_status(container)).resources
+        assert resources is not None
+        assert (resources.memory_limit_in_bytes, resources.cpu_shares) == (64 << 20, 512)
 
 
 async def test_an_exit_in_between_is_known(layout: Layout) -> None:
