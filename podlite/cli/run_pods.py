@@ -9,6 +9,7 @@ import anyio
 from anyio import to_thread
 
 from podlite.agent.node import Node, open_any_node
+from podlite.api.admission import admit
 from podlite.cli import options, terminal
 from podlite.cli.exit_status import (
     CANNOT_RUN,
@@ -22,7 +23,9 @@ from podlite.cli.interrupts import STATUSES, Interrupts
 from podlite.cli.run_output import Printer
 from podlite.errors import PodliteError
 from podlite.kubelet.events import NORMAL
+from podlite.kubelet.gotime import rfc3339
 from podlite.kubelet.hopeless import hopeless, hopeless_event
+from podlite.kubelet.kubelet import new_uid
 from podlite.kubelet.paths import pod_record_dir
 from podlite.kubelet.phase import TERMINAL
 from podlite.kubelet.status_manager import DELETED
@@ -110,6 +113,7 @@ class Run:
     async def _add(self, manifests: Manifests) -> None:
         objects = [*manifests.config_maps, *manifests.secrets]
         for pod in manifests.pods:
+            admit(pod, uid=new_uid(), now=rfc3339(self._kubelet.clock.now_ns()))
             try:
                 added = await self._kubelet.add_pod(pod, objects)
             except PodliteError as error:

@@ -12,7 +12,7 @@ import msgspec
 
 from podlite.agent.sources.static_pods import static_pod
 from podlite.api.manifest import load_manifests
-from podlite.api.problems import ManifestError
+from podlite.api.problems import REQUIRED, ManifestError, Problem
 from podlite.errors import explain
 from podlite.steps import step
 
@@ -60,6 +60,10 @@ class ManifestSource:
     def _parse(self, origin: str, text: bytes, seen: str) -> Manifest:
         with step("manifest.load"):
             found = load_manifests([(origin, text)], validate="strict")
+        if not all(each.metadata.name for each in found.pods):
+            # A generated name would be another one each time (tryDecodeSinglePod in pkg/kubelet/config/common.go).
+            message = "Required value: name is needed for the pod"
+            raise ManifestError([Problem("metadata.name", message, REQUIRED, origin)])
         pods = [
             static_pod(each, source=self.source, origin=origin, node_name=self._node_name, seen=seen)
             for each in found.pods

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
@@ -33,6 +34,50 @@ def test_a_list_of_objects(podlite: Podlite) -> None:
     done = podlite("run", "--quiet", podlite.manifest(f"apiVersion: v1\nkind: List\nitems:\n{items}"))
     assert done.status == 0, done
     assert sorted(done.out.split()) == ["a", "b"]
+
+
+def test_a_pod_that_was_copied_from_a_cluster(podlite: Podlite) -> None:
+    """What only a server may say is replaced on creation: rest.BeforeCreate, and PrepareForCreate in
+    pkg/registry/core/pod/strategy.go."""
+    text = pod("echo again", name="copied").replace(
+        "  name: copied\n",
+        """  name: copied
+  uid: 11111111-2222-3333-4444-555555555555
+  resourceVersion: "7"
+  generation: 3
+  creationTimestamp: "2020-01-01T00:00:00Z"
+  deletionTimestamp: "2020-01-01T00:00:30Z"
+  deletionGracePeriodSeconds: 0
+""",
+    )
+    assert "deletionTimestamp" in text
+    text += """status:
+  phase: Failed
+  reason: Evicted
+  startTime: "2020-01-01T00:00:00Z"
+  containerStatuses:
+  - {name: main, image: x, imageID: "", ready: false, restartCount: 4, state: {terminated: {exitCode: 5}}}
+"""
+    done = podlite("run", "-o", "json", podlite.manifest(text))
+    assert done.status == 0, done
+    found = json.loads(done.out)
+    assert found["metadata"]["uid"] != "11111111-2222-3333-4444-555555555555"
+    assert found["metadata"]["generation"] == 1
+    assert "deletionTimestamp" not in found["metadata"]
+    assert (found["status"]["phase"], found["status"].get("reason")) == ("Succeeded", None)
+    assert found["status"]["startTime"] > "2020-01-02"
+    [status] = found["status"]["containerStatuses"]
+    assert (status["restartCount"], status["lastState"]) == (0, {})
+
+
+def test_names_that_are_generated(podlite: Podlite) -> None:
+    """pkg/storage/names/generate.go: the base and five letters."""
+    text = pod("hostname", name="x").replace("name: x\n", "generateName: made-\n", 1)
+    done = podlite("run", "--quiet", podlite.manifest(f"{text}---\n{text}"))
+    assert done.status == 0, done
+    first, second = done.out.split()
+    assert first != second
+    assert all(re.fullmatch("made-[bcdfghjklmnpqrstvwxz2456789]{5}", each) for each in (first, second))
 
 
 WORKLOAD = """apiVersion: {version}

@@ -56,6 +56,14 @@ def test_the_uid_depends_on_the_manifest_its_place_and_the_machine() -> None:
     assert static(pod=copied).status == PodStatus()
 
 
+def test_a_static_pod_needs_a_name() -> None:
+    """tryDecodeSinglePod in pkg/kubelet/config/common.go: generateName will not do."""
+    source = ManifestSource("file", "node-1")
+    problem = source.read("/etc/web.yaml", POD.replace(b"name: web", b"generateName: web-"), SEEN)
+    assert problem == "/etc/web.yaml: metadata.name: Required value: name is needed for the pod"
+    assert source.pods() == {}
+
+
 def test_the_last_good_version_counts() -> None:
     source = ManifestSource("file", "node-1")
     assert source.read("/m/web", POD, SEEN) == ""
