@@ -20,14 +20,25 @@ if TYPE_CHECKING:
     from podlite.runtime.spawner import Launched
 
 
+_ALL = -1
+_SELECTED_TAIL = 10
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `podlite logs`."""
-    pods.add_pod(parser)
+    parser.usage = "podlite logs POD [CONTAINER] [OPTIONS]\n       podlite logs -l LABELS [OPTIONS]"
+    help = "NAME, NAMESPACE/NAME, or a uid or the beginning of one"
+    parser.add_argument("pod", metavar="POD", nargs="?", default="", help=help)
+    parser.add_argument("name", metavar="CONTAINER", nargs="?", default="", help="as --container")
+    pods.add_namespace(parser)
+    pods.add_selector(parser)
     parser.add_argument("-c", "--container", metavar="NAME", default="", help="the container (the first one)")
     parser.add_argument("--all-containers", action="store_true", help="all containers, init containers first")
     parser.add_argument("-f", "--follow", action="store_true", help="go on, across restarts, until the container ends")
     parser.add_argument("-p", "--previous", action="store_true", help="the instance before the current one")
-    parser.add_argument("--tail", type=_tail, metavar="LINES", help="begin this many lines before the end")
+    parser.add_argument(
+        "--tail", type=_tail, metavar="LINES", help="begin this many lines before the end (-1, all; 10 with -l)"
+    )
     parser.add_argument("--since", type=values.seconds, metavar="TIME", help="begin this long ago: 30s, 5m, 2h")
     parser.add_argument("--since-time", type=values.instant, metavar="TIME", help="begin at this time, in RFC 3339")
     parser.add_argument("--timestamps", action="store_true", help="the time before each line")
@@ -40,11 +51,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     """Prints the logs; returns the exit status."""
     _check(arguments)
-    found = pods.find_pod(pods.run_dir(arguments), arguments.pod, arguments.namespace)
+    every = pods.every_pod(pods.run_dir(arguments))
+    if not arguments.selector:
+        return _logs_of(pods.choose(every, arguments.pod, arguments.namespace), arguments)
+    chosen = pods.selected(every, arguments.selector, arguments.namespace)
+    if not chosen:
+        terminal.note("No resources found")
+    if arguments.follow and len(chosen) > 1:
+        listed = ", ".join(pods.full_name(each.pod) for each in chosen)
+        raise UsageError(f"only one pod can be followed, and {len(chosen)} have these labels: {listed}")
+    for each in chosen:
+        _logs_of(each, arguments)
+    return 0
+
+
+def _logs_of(found: WrittenPod, arguments: argparse.Namespace) -> int:
     if arguments.all_containers:
         names = [each.name for each in pods.containers(found.pod)]
     else:
-        names = [pods.choose_container(found.pod, arguments.container)]
+        names = [pods.choose_container(found.pod, arguments.container or arguments.name)]
     lines = Lines(labels=arguments.prefix, merge=True)
     writers = {name: lines.writer(f"{found.pod.metadata.name}/{name}") for name in names}
     if arguments.follow:
@@ -53,7 +78,13 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    if arguments.all_containers and arguments.container:
+    if bool(arguments.pod) == bool(arguments.selector):
+        raise UsageError(
+            "POD and -l exclude each other" if arguments.pod else "say whose logs: a pod's name, or -l LABELS"
+        )
+    if arguments.container and arguments.name:
+        raise UsageError("only one of -c or an inline [CONTAINER] arg is allowed")
+    if arguments.all_containers and (arguments.container or arguments.name):
         raise UsageError("--all-containers and --container exclude each other")
     if arguments.since is not None and arguments.since_time is not None:
         raise UsageError("--since and --since-time exclude each other")
@@ -70,7 +101,7 @@ def _log_options(arguments: argparse.Namespace) -> LogOptions:
     return LogOptions(
         follow=arguments.follow,
         timestamps=arguments.timestamps,
-        tail_lines=arguments.tail,
+        tail_lines=_tail_lines(arguments),
         limit_bytes=arguments.limit_bytes,
         since_ns=since,
         stream=arguments.stream.capitalize() if arguments.stream else "All",
@@ -140,9 +171,16 @@ def _why_waiting(pod: Pod, name: str) -> str:
     return f'container "{name}" in pod "{pod.metadata.name}" is waiting to start: {status.state.waiting.reason}'
 
 
-def _tail(text: str) -> int | None:
+def _tail(text: str) -> int:
     """As kubectl: -1 stands for all."""
     value = values.whole(text)
-    if value < -1:
+    if value < _ALL:
         raise argparse.ArgumentTypeError(f"{text} is too small: it must be at least 0, or -1 for all")
-    return None if value == -1 else value
+    return value
+
+
+def _tail_lines(arguments: argparse.Namespace) -> int | None:
+    """None for all; of pods that are chosen by their labels the last few, as with kubectl."""
+    if arguments.tail is None:
+        return _SELECTED_TAIL if arguments.selector else None
+    return None if arguments.tail == _ALL else arguments.tail

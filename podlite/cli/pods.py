@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # The shortest beginning of a UID that is taken for one.
 _SHORTEST_UID = 4
-_KINDS = ("pod", "pods", "po")
+KINDS = ("pod", "pods", "po")
 # KEP-2227: which container `kubectl exec` and `kubectl logs` mean when none is named.
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
@@ -72,12 +72,21 @@ def matching(pods: Iterable[WrittenPod], word: str, namespace: str = "") -> list
     space, slash, name = word.rpartition("/")
     if slash:
         found = [each for each in pods if (each.pod.metadata.namespace, each.pod.metadata.name) == (space, name)]
-        if found or space not in _KINDS:
+        if found or space not in KINDS:
             return found
     found = [each for each in pods if each.pod.metadata.name == name]
     if found or len(name) < _SHORTEST_UID:
         return found
     return [each for each in pods if each.pod.metadata.uid.startswith(name)]
+
+
+def selected(pods: Iterable[WrittenPod], selector: str, namespace: str = "") -> list[WrittenPod]:
+    """The pods of a namespace, or of all, that have the labels. Pure. Raises PodliteError for what is no selector."""
+    from podlite.agent.api.selectors import label_selector
+
+    matches = label_selector(selector)
+    found = [each for each in pods if namespace in ("", each.pod.metadata.namespace)]
+    return [each for each in found if matches(each.pod.metadata.labels)]
 
 
 def full_name(pod: Pod) -> str:
@@ -147,6 +156,10 @@ def add_pod(parser: argparse.ArgumentParser) -> None:
 
 def add_namespace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--namespace", metavar="NAME", default="", help="only pods of this namespace")
+
+
+def add_selector(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-l", "--selector", metavar="LABELS", default="", help="the pods with these labels: a=b,c!=d")
 
 
 def run_dir(arguments: argparse.Namespace) -> str:

@@ -154,10 +154,11 @@ def _load(arguments: argparse.Namespace, command: list[str]) -> Manifests:
             from podlite.cli.image_pod import image_pod
 
             return load_manifests([("--image", image_pod(arguments, command))], validate="strict")
-        return load_manifests([_read(name) for name in arguments.files], validate=arguments.validate)
+        return load_manifests([read_manifest(name) for name in arguments.files], validate=arguments.validate)
 
 
-def _read(name: str) -> tuple[str, str]:
+def read_manifest(name: str) -> tuple[str, str]:
+    """(what it is called, its text); `-` is standard input. Raises UsageError."""
     try:
         if name == "-":
             return "standard input", sys.stdin.read()

@@ -158,3 +158,75 @@ def test_attach(detached: Machine) -> None:
         assert two.stdin is not None
         two.stdin.write(b"end\n")
         assert two.wait(30) == 7
+
+
+def test_the_forms_of_get(detached: Machine) -> None:
+    """The columns and messages are kubectl's (k8s.io/kubectl/pkg/cmd/get, k8s.io/cli-runtime/pkg/printers)."""
+    for name in ("web", "db"):
+        detached.create(name, labels={"app": name})
+    value = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "settings"}, "data": {"colour": "red"}}
+    detached.client.request("POST", "/api/v1/namespaces/default/configmaps", value)
+    detached.podlite("wait", "--for=condition=Ready", "pods", "--all")
+
+    def said(*words: str) -> str:
+        return detached.podlite("get", *words).stdout
+
+    assert said("pods", "-o", "jsonpath={.items[*].metadata.name}") == "db web"
+    assert said("pod", "web", "-o", 'jsonpath={.kind}{"\\n"}') == "Pod\n"
+    custom = "custom-columns=NAME:.metadata.name,APP:.metadata.labels.app,NOTHING:.spec.nothing"
+    assert [line.split() for line in said("pods", "-o", custom).splitlines()] == [
+        ["NAME", "APP", "NOTHING"],
+        ["db", "db", "<none>"],
+        ["web", "web", "<none>"],
+    ]
+    assert said("pods", "-o", "name", "--sort-by=.metadata.labels.app") == "pod/db\npod/web\n"
+    lines = said("pods", "-L", "app", "--show-kind").splitlines()
+    assert lines[0].split()[-1] == "APP"
+    assert (lines[1].split()[0], lines[1].split()[-1]) == ("pod/db", "db")
+    tables = said("pods,cm").split("\n\n")
+    assert [table.split()[0] for table in tables] == ["NAME", "NAME"]
+    assert tables[1].splitlines()[1].split()[:2] == ["configmap/settings", "1"]
+    assert said("cm/settings", "pod/web", "-o", "name") == "configmap/settings\npod/web\n"
+    assert [each["kind"] for each in json.loads(said("cm,pods", "-o", "json"))["items"]] == ["ConfigMap", "Pod", "Pod"]
+    wrong = detached.podlite("get", "pods", "-o", "jsonpath={.items[", check=False)
+    assert (wrong.returncode, wrong.stderr) == (2, "podlite: unterminated array in '{.items['\n")
+    wrong = detached.podlite("get", "pods", "-o", "table", check=False)
+    assert (wrong.returncode, "there is no form 'table'" in wrong.stderr) == (2, True)
+
+
+def test_describe_logs_and_delete_as_kubectl_is_used(detached: Machine, tmp_path: Path) -> None:
+    for name in ("web", "db"):
+        detached.create(
+            name, script=f"for n in $(seq 12); do echo {name} $n; done; exec sleep 1000", labels={"app": name}
+        )
+        detached.running(name)
+        until(lambda name=name: detached.podlite("logs", name).stdout.endswith(f"{name} 12\n"))  # type: ignore[misc]
+
+    def names(*words: str) -> list[str]:
+        lines = detached.podlite("describe", *words).stdout.splitlines()
+        return [line.split()[1] for line in lines if line.startswith("Name:")]
+
+    assert names("pod", "web") == names("pod/web") == names("web") == names("po", "-l", "app=web") == ["web"]
+    assert sorted(names("pods")) == ["db", "web"]
+    assert detached.podlite("describe", check=False).returncode == 2
+    # kubectl logs -l: the last ten lines of each, unless it is said how many.
+    some = detached.podlite("logs", "-l", "app in (web, db)").stdout.splitlines()
+    assert sorted(some) == sorted(f"{name} {number}" for name in ("web", "db") for number in range(3, 13))
+    assert detached.podlite("logs", "-l", "app=web", "--tail=-1").stdout.count("\n") == 12
+    assert detached.podlite("logs", "web", "main", "--tail=1").stdout == "web 12\n"
+    assert detached.podlite("logs", "-l", "app", "-f", check=False).returncode == 2
+    for how, told in (("client", "dry run"), ("server", "server dry run")):
+        tried = detached.podlite("delete", "pod", "web", f"--dry-run={how}")
+        assert tried.stdout == f'pod "web" deleted from default namespace ({told})\n'
+    assert detached.pod("web") is not None
+    path = tmp_path / "both.yaml"
+    path.write_text(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: main, image: i}]}\n---\n"
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: nothing}\n"
+    )
+    done = detached.podlite("delete", "-f", str(path), check=False)
+    assert done.stdout == 'pod "web" deleted from default namespace\n'
+    assert (done.returncode, 'configmaps "nothing" not found' in done.stderr) == (1, True)
+    assert detached.pod("web") is None
+    assert detached.podlite("delete", "-f", str(path), "--all", check=False).returncode == 2
+    assert detached.podlite("delete", check=False).returncode == 2
