@@ -28,8 +28,9 @@ def read_termination_message(status: ContainerStatus) -> str:
     """The termination message of an exited container; empty without one. Blocking, and never raises OSError."""
     path = status.annotations.get(labels.TERMINATION_MESSAGE_PATH, "")
     policy = status.annotations.get(labels.TERMINATION_MESSAGE_POLICY, "")
-    # A container that could not even be started has no log.
-    fall_back = policy == _FALLBACK_TO_LOGS and status.exit_code != 0 and status.reason != "ContainerCannotRun"
+    # A container that could not even be started has no log: docker's reason for that, and containerd's.
+    started = status.reason not in ("ContainerCannotRun", "StartError")
+    fall_back = policy == _FALLBACK_TO_LOGS and status.exit_code != 0 and started
     mount = next((each for each in status.mounts if path and each.container_path == _absolute(path)), None)
     if mount is not None:
         try:

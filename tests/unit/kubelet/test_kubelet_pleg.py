@@ -192,6 +192,15 @@ def test_the_log_instead(tmp_path: Path) -> None:
     assert len(read_termination_message(ended(tmp_path, policy=policy, message=b""))) == 2048
 
 
+def test_a_container_that_never_ran_has_no_log(tmp_path: Path) -> None:
+    # "ContainerCannotRun" is docker's name for what containerd calls StartError: getTerminationMessage in
+    # pkg/kubelet/kuberuntime/kuberuntime_container.go.
+    for reason in ("ContainerCannotRun", "StartError"):
+        status = ended(tmp_path, code=128, policy="FallbackToLogsOnError", message=b"")
+        status.reason = reason
+        assert read_termination_message(status) == ""
+
+
 def test_a_log_that_cannot_be_read(tmp_path: Path) -> None:
     message = read_termination_message(ended(tmp_path, policy="FallbackToLogsOnError", message=b""))
     assert message.startswith("Error on reading termination message from logs: No such file or directory")
