@@ -469,6 +469,9 @@ async def test_exec_sync(client: Client, layout: Layout) -> None:
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED
     answer = await client.ExecSync(container_id=id, cmd=["/bin/sh", "-c", "pgrep -cx sleep"])
     assert answer.stdout == b"1\n", "the process that took too long is still there"
+    for cmd in ([], ["/bin/echo", "a\0b"]):
+        code, _ = await code_of(client.ExecSync(container_id=id, cmd=cmd))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_an_exec_that_meets_the_containers_end(client: Client, layout: Layout) -> None:

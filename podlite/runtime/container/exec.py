@@ -98,6 +98,8 @@ async def exec_in(
     """
     if not cmd:
         raise InvalidArgumentError("there is no command to execute")
+    if any("\0" in word for word in cmd):
+        raise InvalidArgumentError("the command to execute contains a NUL byte")
     ours: dict[str, int] = {}
     theirs: list[int] = []
     stdio: dict[str, int] = {}

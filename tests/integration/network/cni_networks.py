@@ -74,7 +74,7 @@ def write_plugin(run_dir: str, name: str, script: str) -> str:
         f"""#!/bin/sh
 request=$(cat)
 if [ "$CNI_COMMAND" = VERSION ]; then
-    echo '{{"cniVersion": "1.1.0", "supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}}'
+    echo '{{"cniVersion": "1.1.0", "supportedVersions": ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]}}'
     exit 0
 fi
 printf '%s %s\\n%s\\n' "$CNI_COMMAND" "$CNI_IFNAME" "$(echo "$request" | tr -d '\\n')" >> {run_dir}/{name}.log

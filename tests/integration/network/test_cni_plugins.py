@@ -243,6 +243,22 @@ def test_the_chain(run_dir: str) -> None:
     assert two[0][1] == {"cniVersion": "1.0.0", "name": "testnet", "type": "two", "x": 1, "prevResult": first}
 
 
+@pytest.mark.parametrize(("version", "given"), [("0.3.0", False), ("0.3.1", False), ("0.4.0", True), ("1.1.0", True)])
+def test_deletions_have_the_result_since_0_4_0(run_dir: str, version: str, given: bool) -> None:
+    """The specification's section 3 of 0.4.0 has brought prevResult for DEL (libcni: delNetwork)."""
+    result = {"cniVersion": version, "ips": [{"version": "4", "address": "192.0.2.2/24"}]}
+    bin_dir = write_plugin(run_dir, "old", f"[ $CNI_COMMAND != ADD ] || echo '{json.dumps(result)}'")
+    with cni_host(run_dir, {"type": "old"}, bin_dirs=(bin_dir,)) as host:
+        write_network(run_dir, {"type": "old"}, cniVersion=version)
+        pod = host.pod()
+        assert pod.status.ips == ["192.0.2.2"]
+        pod.remove()
+    deletions = [request for command, request in calls(run_dir, "old") if command == "DEL"]
+    assert [(each["cniVersion"], each.get("prevResult")) for each in deletions] == [
+        (version, result if given else None)
+    ]
+
+
 def test_the_environment_of_a_plugin(run_dir: str) -> None:
     bin_dir = write_plugin(
         run_dir, "env", f"env > {run_dir}/env.$CNI_COMMAND; readlink /proc/self/ns/net > {run_dir}/ns; echo '{RESULT}'"

@@ -56,7 +56,7 @@ class Plugins:
         """
         cached = self._cache.load(attachment)
         started = cached.podlite.started if cached is not None else len(attachment.plugins)
-        previous = cached.result if cached is not None and attachment.version != "0.3.1" else None
+        previous = cached.result if cached is not None and not attachment.version.startswith("0.3.") else None
         netns = attachment.netns if is_netns(attachment.netns) else ""
         for plugin in reversed(attachment.plugins[:started]):
             self._run("DEL", attachment, plugin, previous, netns=netns)
