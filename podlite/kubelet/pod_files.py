@@ -13,7 +13,7 @@ from podlite.cri.types import Mount
 from podlite.kubelet.hosts_file import HOSTS_PATH, host_network_hosts, pod_hosts
 from podlite.kubelet.paths import pod_container_dir, pod_dir
 from podlite.kubelet.types import ContainerConfigError, VolumeError
-from podlite.linux.fs import remove_path
+from podlite.linux.fs import make_directory, remove_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +100,7 @@ def _make_file(path: str) -> None:
 
 def make_log_directory(path: str) -> None:
     """Where the runtime writes the logs of a pod, or of one of its containers. Blocking; idempotent. Raises OSError."""
-    os.makedirs(path, mode=0o755, exist_ok=True)
+    make_directory(path, 0o755)
 
 
 def remove_pod_directory(config: KubeletConfig, uid: str, remove: Callable[[str], None] | None = None) -> None:

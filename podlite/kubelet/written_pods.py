@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from podlite import log
-from podlite.linux.fs import lock_file, read_file, replace_file, write_all
+from podlite.linux.fs import lock_file, make_directory, read_file, replace_file, write_all
 
 if TYPE_CHECKING:
     from podlite.api.events import Event
@@ -84,7 +84,7 @@ def take(directory: str, config: KubeletConfig) -> int:
         os.getpid(), config.pods_stay, config.state_dir, config.log_dir, config.cgroup_root, config.runtime_endpoint
     )
     while True:
-        os.makedirs(directory, mode=0o711, exist_ok=True)
+        make_directory(directory, 0o711)
         try:
             fd = lock_file(f"{directory}/{LOCK}")
         except FileNotFoundError:
@@ -97,9 +97,12 @@ def take(directory: str, config: KubeletConfig) -> int:
 
 def write_pod(directory: str, pod: Pod) -> None:
     """Raises OSError."""
-    os.makedirs(directory, mode=0o711, exist_ok=True)
     data = msgspec.json.encode(pod)
-    replace_file(f"{directory}/{NAME}", data, scratch=f"{directory}/.{NAME}", durable=False)
+    try:
+        replace_file(f"{directory}/{NAME}", data, scratch=f"{directory}/.{NAME}", durable=False)
+    except FileNotFoundError:
+        make_directory(directory, 0o711)
+        replace_file(f"{directory}/{NAME}", data, scratch=f"{directory}/.{NAME}", durable=False)
 
 
 def write_events(directory: str, events: list[Event]) -> None:

@@ -17,6 +17,7 @@ from podlite.cri.types import (
 )
 from podlite.linux.cgroups import CgroupError, CgroupUnavailable, Resources
 from podlite.linux.devices import ALLOW_ALL, DEFAULT_RULES, DeviceRule, rule_for
+from podlite.linux.fs import make_directory
 from podlite.runtime.container.confinement import check_seccomp
 from podlite.runtime.container.devices import device_nodes
 from podlite.runtime.container.process import security_context
@@ -128,7 +129,7 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
             created["volumes"] = image_volumes.image_refs(config.mounts)
         make_writable_layer(writable, container, rootfs.lower[0])
         if container.log_path:
-            os.makedirs(os.path.dirname(container.log_path), mode=0o755, exist_ok=True)
+            make_directory(os.path.dirname(container.log_path), 0o755)
         with step("container.cgroup", **container.ids):
             make_cgroup(runtime, container, prepared)
         # From here on whoever adopts the sandbox keeps the container.

@@ -14,6 +14,7 @@ from podlite.cri.errors import CRIError, InvalidArgumentError
 from podlite.cri.types import NamespaceMode, PodSandboxConfig
 from podlite.errors import first_error
 from podlite.linux import netns, sysctl
+from podlite.linux.fs import make_directory
 from podlite.linux.netlink import NetlinkSocket
 from podlite.runtime.journal import Journal
 from podlite.runtime.layout import netns_name
@@ -228,7 +229,7 @@ def _on_thread(
 
 def _make_directory(sandbox: Sandbox) -> int:
     """The sandbox's directory, locked. The kubelet side may have made it for a file of its own."""
-    os.makedirs(sandbox.directory, mode=0o700, exist_ok=True)
+    make_directory(sandbox.directory, 0o700)
     sandbox.lock = FileLock(f"{sandbox.directory}/{LOCK}")
     if not sandbox.lock.acquire(wait=False):
         sandbox.lock = None

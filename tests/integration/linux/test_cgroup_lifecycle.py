@@ -289,3 +289,21 @@ def test_kill_file(unified: Cgroups) -> None:
         assert process.wait() == -signal.SIGKILL
     unified.remove(path)
     assert unified.kill_file(path) == ""
+
+
+def test_what_is_named_is_removed_with_what_is_not(cgroups: Cgroups) -> None:
+    for name in ("named", "named/nested", "other", "other/nested"):
+        cgroups.create(f"{ROOT}/pod/{name}")
+    cgroups.remove(f"{ROOT}/pod", below=("named", "never there"))
+    assert not cgroups.exists(f"{ROOT}/pod")
+
+
+def test_a_cgroup_is_populated_by_what_is_below_it(cgroups: Cgroups) -> None:
+    assert not cgroups.is_populated(f"{ROOT}/pod")
+    created = cgroups.create(f"{ROOT}/pod/container")
+    assert not cgroups.is_populated(f"{ROOT}/pod")
+    with running(created.attach, "exec sleep 600"):
+        assert cgroups.is_populated(f"{ROOT}/pod")
+        cgroups.kill(f"{ROOT}/pod")
+        assert cgroups.wait_empty(f"{ROOT}/pod", 30)
+    assert not cgroups.is_populated(f"{ROOT}/pod")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import pytest
 
 from podlite.cri.errors import CRIError, UnavailableError
@@ -90,6 +91,30 @@ async def test_idle_pods_cost_no_calls(tmp_path: Path) -> None:
         assert len(bench.runtime.calls) == before
         # Once in five minutes the images are looked at and everything is listed; nothing else asks the runtime.
         assert set(asked) <= {"list_containers"}
+
+
+@pytest.mark.anyio
+async def test_last_words_are_read_once_however_many_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event of a container's end and the worker's own look do at the same time."""
+    read: list[str] = []
+
+    def last_words(status: ContainerStatus) -> str:
+        read.append(status.id)
+        return "last words"
+
+    monkeypatch.setattr("podlite.kubelet.termination_message.read_termination_message", last_words)
+    async with a_bench(tmp_path) as bench:
+        uid = await bench.run(a_pod(NEVER))
+        pleg = bench.kubelet._pleg
+        bench.runtime.exit("c1", 0)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(pleg.inspect, uid)
+        await settle()
+        assert read == [bench.runtime.container("c1").status.id]
+        terminated = bench.container(uid, "c1").state.terminated
+        assert terminated is not None
+        assert terminated.message == "last words"
 
 
 def test_another_sandbox_stays_what_it_was() -> None:

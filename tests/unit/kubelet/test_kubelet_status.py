@@ -63,7 +63,11 @@ OK, BAD = ProbeResult.SUCCESS, ProbeResult.FAILURE
 
 def status_of(pod: Any, *changes: Any, before: PodStatus | None = None, **options: Any) -> PodStatus:
     options = {"waiting": {}, "probes": ProbeResults(), "now": NOW, "config": CONFIG, **options}
-    return generate_api_pod_status(pod, states(pod, *changes), before or pod.status, **options)
+    runtime = states(pod, *changes)
+    status = generate_api_pod_status(pod, runtime, before or pod.status, **options)
+    # What podlite.kubelet.pod_record.Published rests on: from the same, with this as the status before, comes the same.
+    assert generate_api_pod_status(pod, runtime, status, **{**options, "now": LATER}) == status
+    return status
 
 
 def container(status: PodStatus, name: str) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from podlite.linux.fs import (
     FileLock,
     lock_file,
+    make_directory,
     open_directory_beneath,
     read_file,
     remove_tree,
@@ -181,3 +182,13 @@ def test_a_directory_is_opened_through_no_link(tmp_path: Path, directory: int) -
         with pytest.raises(OSError, match=r"openat2") as caught:
             open_directory_beneath(directory, path)
         assert caught.value.errno in (errno.ELOOP, errno.EXDEV, errno.ENOTDIR)
+
+
+def test_a_directory_is_made_with_those_above_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    make_directory(str(path), 0o711)
+    make_directory(str(path), 0o700)
+    assert path.stat().st_mode & 0o7777 == 0o711
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_directory(str(tmp_path / "file"), 0o700)
