@@ -68,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     """Deletes, and waits for the end; returns the exit status."""
+    grace = _grace(arguments)
     find = _find_described(arguments) if arguments.filename else _find_named(arguments)
     from podlite.agent.local_api import open_client
 
@@ -78,7 +79,7 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
         for kind, value in found:
             try:
                 with api.server_errors():
-                    _delete(client, kind, value, _grace(arguments), arguments.dry_run)
+                    _delete(client, kind, value, grace, arguments.dry_run)
             except PodliteError as error:
                 failures.append(error)
                 continue
@@ -137,6 +138,8 @@ def _grace(arguments: argparse.Namespace) -> int | None:
         if arguments.grace_period != -1:
             raise UsageError("--now and --grace-period cannot be specified together")
         return 1
+    if arguments.force and arguments.grace_period > 0:
+        raise UsageError("--force and --grace-period greater than 0 cannot be specified together")
     if arguments.force and arguments.grace_period < 0:
         return 0
     if arguments.grace_period == 0 and not arguments.force:

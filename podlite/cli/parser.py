@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from podlite.cli.verbs import Verb
 
 
+# Go's strconv.ParseBool.
+_TRUE = frozenset(("1", "t", "true"))
+_FALSE = frozenset(("0", "f", "false"))
+
+
 def _width() -> int:
     """The terminal's width, but for the 2 columns that argparse leaves free."""
     columns = os.environ.get("COLUMNS", "")
@@ -81,6 +86,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]
         arguments: argparse.Namespace
+        args = self._without_truths(args)
         if any(isinstance(each, argparse._SubParsersAction) for each in self._actions):
             arguments, unknown = self.parse_known_args(args, namespace)
         else:
@@ -89,6 +95,23 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             self._refuse(unknown, arguments)
         return arguments
+
+    def _without_truths(self, words: Any) -> Any:
+        """`--watch=true` is `--watch`, and `--watch=false` nothing, as with kubectl's flags."""
+        found: list[str] = []
+        rest = iter(words or ())
+        for word in rest:
+            if word == "--":
+                return [*found, word, *rest]
+            name, equals, value = word.partition("=")
+            action = self._option_string_actions.get(name) if equals and word.startswith("--") else None
+            if not isinstance(action, argparse._StoreTrueAction):
+                found.append(word)
+            elif value.lower() in _TRUE:
+                found.append(name)
+            elif value.lower() not in _FALSE:
+                self.error(f"argument {name}: it is true or false, not {value!r}")
+        return found if words is not None else None
 
     def _refuse(self, unknown: list[str], arguments: argparse.Namespace) -> NoReturn:
         asked = self._asked(arguments)

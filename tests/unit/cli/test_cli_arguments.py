@@ -79,6 +79,12 @@ def test_without_an_image_options_may_follow_files() -> None:
         ("logs -f -p x", "the previous instance of a container has ended: there is nothing to follow"),
         ("rm", "there is nothing to remove"),
         ("rm --all x", "--all and names exclude each other"),
+        ("rm --all=maybe", "--all: it is true or false, not 'maybe'"),
+        ("delete pod x --force --grace-period=3", "--force and --grace-period greater than 0 cannot be specified"),
+        ("delete -f x pod y", "-f and KIND, -l, --field-selector or --all exclude each other"),
+        ("logs x -l a=b", "POD and -l exclude each other"),
+        ("logs", "say whose logs: a pod's name, or -l LABELS"),
+        ("describe", "say what to describe: a pod's name, `pods` for all, or -l LABELS"),
     ],
 )
 def test_mistakes(line: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,6 +92,15 @@ def test_mistakes(line: str, says: str, capsys: pytest.CaptureFixture[str]) -> N
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"podlite: {says}"), err
+
+
+def test_flags_are_given_a_value_as_to_kubectl() -> None:
+    """Go's flags: `--watch=true`, `--watch=false`; and after `--` nothing is ours."""
+    parser = run_parser()
+    assert read(parser, run, ["--keep=true", "a.yaml"]).keep is True
+    assert read(parser, run, ["--keep=false", "a.yaml"]).keep is False
+    found = read(parser, run, ["--keep=T", "--image", "i", "--", "x", "--keep=false"])
+    assert (found.keep, found.command) == (True, ["x", "--keep=false"])
 
 
 @pytest.mark.parametrize("line", ["--help", "-h", "help", "help run", "run --help", "help image", "image load -h"])
