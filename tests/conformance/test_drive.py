@@ -24,7 +24,6 @@ from podlite.api.status import ContainerStatus
 from podlite.cri.errors import ImageError, NotFoundError, UnavailableError
 from podlite.cri.types import ContainerFilter, ContainerState, ImageSpec
 from podlite.kubelet.kubelet import Kubelet
-from podlite.kubelet.types import KubeletConfig
 from podlite.kubelet.written_pods import find_pods
 from podlite.rpc.client import RemoteRuntime
 from podlite.runtime.layout import Layout
@@ -33,30 +32,15 @@ from tests.support.agents import Machine
 from tests.support.behaviours import log_of
 from tests.support.containers import HOST_IMAGE
 from tests.support.cri_server import own_server
+from tests.support.kubelets import open_kubelet
 
 pytestmark = [pytest.mark.root, pytest.mark.anyio]
 
 
 @pytest.fixture
 async def kubelet(remote: RemoteRuntime, layout: Layout) -> AsyncIterator[Kubelet]:
-    config = KubeletConfig(
-        node_name="node-1",
-        run_dir=f"{layout.run_dir}/kubelet",
-        state_dir=layout.state_dir,
-        log_dir=layout.log_dir,
-        cgroup_root=layout.cgroup_root,
-        sync_error_back_off=0.2,
-        container_back_off=0.2,
-    )
-    async with Kubelet(remote, remote.images, config) as opened:
+    async with open_kubelet(remote, layout, run_dir=f"{layout.run_dir}/kubelet") as opened:
         yield opened
-        uids = [each.metadata.uid for each in opened.pods()]
-        for uid in uids:
-            await opened.delete_pod(uid, 0)
-        for uid in uids:
-            await opened.wait_removed(uid)
-        assert await remote.list_pod_sandbox() == []
-        assert await remote.list_containers() == []
 
 
 def pod(remote: RemoteRuntime, spec: str) -> Pod:
