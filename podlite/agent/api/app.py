@@ -18,6 +18,7 @@ from podlite.agent.api.errors import ApiError, bad_request, method_not_allowed
 from podlite.agent.api.http import answer_error, handled
 from podlite.agent.api.node import NodeHandlers
 from podlite.agent.api.objects import EventHandlers, ObjectHandlers
+from podlite.agent.api.pod_status import PodStatusHandlers
 from podlite.agent.api.pods import PodHandlers
 from podlite.agent.api.streams import StreamHandlers
 
@@ -37,10 +38,11 @@ def make_app(state: ApiState, metrics: Metrics | None = None) -> Starlette:
     pods, streams = PodHandlers(state), StreamHandlers(state)
     node = NodeHandlers(state, metrics)
     events = EventHandlers(state)
+    status = PodStatusHandlers(state)
     routes: list[Route | WebSocketRoute] = [
         *_collection("pods", GET=pods.collection, POST=pods.create, DELETE=pods.delete_all),
         _route("/api/v1/namespaces/{namespace}/pods/{name}", GET=pods.get, DELETE=pods.delete),
-        _route("/api/v1/namespaces/{namespace}/pods/{name}/status", GET=pods.get),
+        _route("/api/v1/namespaces/{namespace}/pods/{name}/status", GET=pods.get, PATCH=status.patch),
         _route("/api/v1/namespaces/{namespace}/pods/{name}/log", GET=pods.log),
         *_collection("events", GET=events.collection),
         _route("/api/v1/namespaces/{namespace}/events/{name}", GET=events.get),

@@ -41,7 +41,7 @@ _RESOURCES = [
     _resource("pods/attach", "PodAttachOptions", "create get"),
     _resource("pods/exec", "PodExecOptions", "create get"),
     _resource("pods/log", "Pod", "get"),
-    _resource("pods/status", "Pod", "get"),
+    _resource("pods/status", "Pod", "get patch"),
     _resource("secrets", "Secret", "create delete get list update watch"),
 ]
 

@@ -73,6 +73,46 @@ def test_errors_are_statuses(api: Client) -> None:
     assert api.request("GET", PODS)["items"] == []
 
 
+def test_a_readiness_gate_is_met_by_a_patch(machine: Machine, api: Client) -> None:
+    """https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-readiness-gate: by PATCH of the status."""
+    gated = manifest("web")
+    gated["spec"]["readinessGates"] = [{"conditionType": "example.com/up"}]
+    api.request("POST", PODS, gated)
+    pod = machine.running("web")
+
+    def condition(type: str) -> dict[str, Any]:
+        found = api.request("GET", f"{PODS}/web")["status"]["conditions"]
+        return next((each for each in found if each["type"] == type), {})
+
+    assert condition("ContainersReady")["status"] == "True"
+    assert (condition("Ready")["status"], condition("Ready")["reason"]) == ("False", "ReadinessGatesNotReady")
+    path, media = f"{PODS}/web/status", "application/strategic-merge-patch+json"
+    for status in ("True", "False"):
+        patch = {"status": {"conditions": [{"type": "example.com/up", "status": status, "reason": "Asked"}]}}
+        patched = api.request("PATCH", path, patch, content_type=media)
+        [found] = [each for each in patched["status"]["conditions"] if each["type"] == "example.com/up"]
+        assert (found["status"], found["reason"]) == (status, "Asked")
+        assert found["lastTransitionTime"]
+        until(lambda status=status: condition("Ready")["status"] == status)  # type: ignore[misc]
+    assert condition("ContainersReady")["status"] == "True"
+    assert pod["metadata"]["uid"] == api.request("GET", f"{PODS}/web")["metadata"]["uid"]
+
+    def wrong(patch: Any, content_type: str = media) -> tuple[int, str]:
+        with pytest.raises(AnswerError) as caught:
+            api.request("PATCH", path, patch, content_type=content_type)
+        return caught.value.code, caught.value.message
+
+    assert wrong({"status": {"conditions": []}}, "application/json-patch+json")[0] == 415
+    assert wrong({"status": {"phase": "Failed"}})[0] == 400
+    assert wrong({"spec": {}, "status": {"conditions": []}})[0] == 400
+    assert wrong(b"{")[0] == 400
+    code, message = wrong({"status": {"conditions": [{"type": "Ready", "status": "Maybe"}, {"type": "a b"}]}})
+    assert code == 422
+    assert "status.conditions[0].type: Forbidden: the condition Ready is the kubelet's own" in message
+    assert "status.conditions[0].status: Unsupported value" in message
+    assert "status.conditions[1].type: Invalid value" in message
+
+
 def test_a_name_is_taken_once(machine: Machine, api: Client) -> None:
     machine.create("web")
     assert refused(api, "POST", PODS, manifest("web")) == (409, "AlreadyExists", 'pods "web" already exists')
