@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from podlite.cli import options, pods, terminal, values
@@ -13,6 +14,9 @@ from podlite.errors import PodliteError, UsageError
 from podlite.kubelet.gotime import NANOSECONDS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from podlite.api.pod import Pod
     from podlite.cli.lines import LineWriter
     from podlite.kubelet.read_logs import LogOptions
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 _ALL = -1
 _SELECTED_TAIL = 10
+# For a reader that has stopped reading; nobody waits for that one.
+_LAST_WRITE_SECONDS = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,28 +59,28 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     _check(arguments)
     every = pods.every_pod(pods.run_dir(arguments))
     if not arguments.selector:
-        return _logs_of(pods.choose(every, arguments.pod, arguments.namespace), arguments)
-    chosen = pods.selected(every, arguments.selector, arguments.namespace)
-    if not chosen:
+        chosen = [pods.choose(every, arguments.pod, arguments.namespace)]
+    elif not (chosen := pods.selected(every, arguments.selector, arguments.namespace)):
         terminal.note("No resources found")
-    if arguments.follow and len(chosen) > 1:
-        listed = ", ".join(pods.full_name(each.pod) for each in chosen)
-        raise UsageError(f"only one pod can be followed, and {len(chosen)} have these labels: {listed}")
-    for each in chosen:
-        _logs_of(each, arguments)
+    lines = Lines(labels=arguments.prefix, merge=True)
+    each_has = [(found, _writers(found, lines, arguments)) for found in chosen]
+    if not arguments.follow:
+        for found, writers in each_has:
+            _print(found, writers, _log_options(arguments), arguments)
+    elif len(each_has) == 1:
+        _follow(*each_has[0], _log_options(arguments))
+    elif each_has:
+        _follow_all(each_has, arguments)
     return 0
 
 
-def _logs_of(found: WrittenPod, arguments: argparse.Namespace) -> int:
+def _writers(found: WrittenPod, lines: Lines, arguments: argparse.Namespace) -> dict[str, LineWriter]:
+    """By the names of the containers that are meant. Raises PodliteError."""
     if arguments.all_containers:
         names = [each.name for each in pods.containers(found.pod)]
     else:
         names = [pods.choose_container(found.pod, arguments.container or arguments.name)]
-    lines = Lines(labels=arguments.prefix, merge=True)
-    writers = {name: lines.writer(f"{found.pod.metadata.name}/{name}") for name in names}
-    if arguments.follow:
-        return _follow(found, writers, _log_options(arguments))
-    return _print(found, writers, _log_options(arguments), arguments)
+    return {name: lines.writer(f"{found.pod.metadata.name}/{name}") for name in names}
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -110,7 +116,7 @@ def _log_options(arguments: argparse.Namespace) -> LogOptions:
 
 def _print(
     found: WrittenPod, writers: dict[str, LineWriter], log_options: LogOptions, arguments: argparse.Namespace
-) -> int:
+) -> None:
     from podlite.cli.log_follow import OpenLog
 
     missing: list[PodliteError] = []
@@ -131,7 +137,6 @@ def _print(
         raise missing[0]
     for each in missing:
         terminal.note(each.message)
-    return 0
 
 
 def _log_path(found: WrittenPod, name: str, *, previous: bool) -> str:
@@ -140,25 +145,69 @@ def _log_path(found: WrittenPod, name: str, *, previous: bool) -> str:
     return log_source(found.pod, pods.kubelet_config(found), name, previous=previous).path
 
 
-def _follow(found: WrittenPod, writers: dict[str, LineWriter], log_options: LogOptions) -> int:
+def _follow_all(each_has: list[tuple[WrittenPod, dict[str, LineWriter]]], arguments: argparse.Namespace) -> None:
+    """Several pods at a time, until all have ended. Raises the first failure at once: a closed pipe ends all."""
+    import queue
+    import threading
+
+    results: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    lock = threading.Lock()
+
+    def follow(found: WrittenPod, writers: dict[str, LineWriter]) -> None:
+        try:
+            _follow(found, writers, _log_options(arguments), lock)
+        except BaseException as error:
+            results.put(error)
+        else:
+            results.put(None)
+
+    for found, writers in each_has:
+        # They end with the process: a failure, or Ctrl-C, is not to wait for what the other pods say next.
+        threading.Thread(target=follow, args=(found, writers), daemon=True).start()
+    try:
+        for _ in each_has:
+            error = results.get()
+            if error is not None:
+                raise error
+    finally:
+        # Kept: a thread that is writing as the interpreter ends would have it abort.
+        lock.acquire(timeout=_LAST_WRITE_SECONDS)
+
+
+def _follow(
+    found: WrittenPod,
+    writers: dict[str, LineWriter],
+    log_options: LogOptions,
+    lock: AbstractContextManager[object] | None = None,
+) -> None:
+    """`lock`, if any, is held while something is written. Raises PodliteError for a pod whose podlite was killed."""
     from podlite.cli.log_follow import Follow
     from podlite.kubelet.log_source import find_status
     from podlite.kubelet.paths import pod_logs_dir
+
+    lock = lock if lock is not None else nullcontext()
+
+    def locked(writer: LineWriter) -> Callable[[str, bytes], None]:
+        def write(stream: str, data: bytes) -> None:
+            with lock:
+                writer.write(stream, data)
+
+        return write
 
     follow = Follow(found, pod_logs_dir(pods.kubelet_config(found), found.pod))
     for name, writer in writers.items():
         waiting = _why_waiting(found.pod, name) if find_status(found.pod, name) is not None else ""
         if waiting:
             terminal.note(waiting)
-        follow.add(name, log_options, writer.write)
+        follow.add(name, log_options, locked(writer))
     orderly = follow.run()
-    for writer in writers.values():
-        writer.end()
-    sys.stdout.flush()
+    with lock:
+        for writer in writers.values():
+            writer.end()
+        sys.stdout.flush()
     if not orderly:
         name = pods.full_name(found.pod)
         raise PodliteError(f"the podlite that ran pod {name}, process {found.holder.pid}, has been killed")
-    return 0
 
 
 def _why_waiting(pod: Pod, name: str) -> str:

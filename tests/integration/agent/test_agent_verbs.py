@@ -214,7 +214,17 @@ def test_describe_logs_and_delete_as_kubectl_is_used(detached: Machine, tmp_path
     assert sorted(some) == sorted(f"{name} {number}" for name in ("web", "db") for number in range(3, 13))
     assert detached.podlite("logs", "-l", "app=web", "--tail=-1").stdout.count("\n") == 12
     assert detached.podlite("logs", "web", "main", "--tail=1").stdout == "web 12\n"
-    assert detached.podlite("logs", "-l", "app", "-f", check=False).returncode == 2
+    follow = subprocess.Popen(
+        detached.command("logs", "-l", "app", "-f", "--tail=1", "--prefix"),
+        env=detached.environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert follow.stdout is not None
+    assert {follow.stdout.readline() for _ in range(2)} == {"db/main db 12\n", "web/main web 12\n"}
+    follow.send_signal(signal.SIGINT)
+    assert follow.wait(30) == 130
+    follow.stdout.close()
     for how, told in (("client", "dry run"), ("server", "server dry run")):
         tried = detached.podlite("delete", "pod", "web", f"--dry-run={how}")
         assert tried.stdout == f'pod "web" deleted from default namespace ({told})\n'
@@ -229,4 +239,14 @@ def test_describe_logs_and_delete_as_kubectl_is_used(detached: Machine, tmp_path
     assert (done.returncode, 'configmaps "nothing" not found' in done.stderr) == (1, True)
     assert detached.pod("web") is None
     assert detached.podlite("delete", "-f", str(path), "--all", check=False).returncode == 2
+    # Following ends when all that is followed has.
+    follow = subprocess.Popen(
+        detached.command("logs", "-l", "app", "-f"), env=detached.environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert follow.stdout is not None
+    assert follow.stdout.readline() == "db 3\n"
+    detached.podlite("delete", "pod", "db")
+    assert follow.stdout.read().splitlines() == [f"db {number}" for number in range(4, 13)]
+    assert follow.wait(60) == 0
+    follow.stdout.close()
     assert detached.podlite("delete", check=False).returncode == 2
