@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _SPACES = " \t"
 _FIELD_END = frozenset(" \t\n.,[]$@{}")
-_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-_SLICE = re.compile(r"(-?\d*)(?::(-?\d*))?(?::(-?\d*))?")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]+)?")
+_SLICE = re.compile(r"(-?[0-9]{1,18})?(?::(-?[0-9]{1,18})?)?(?::(-?[0-9]{1,18})?)?")
 _COMPARISON = re.compile(r"(.*?)\s*(==|!=|<=|>=|<|>)\s*(.*)", re.DOTALL)
 _RELAXED = re.compile(r"\{\.?([^{}]+)\}|\.?([^{}]+)")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
@@ -59,7 +59,10 @@ class Template:
 
     def __init__(self, text: str) -> None:
         """Raises JsonPathError."""
-        self._nodes = _Reader(text).template()
+        try:
+            self._nodes = _Reader(text).template()
+        except RecursionError:
+            raise JsonPathError("the template is nested too deeply") from None
 
     def render(self, value: Any) -> str:
         """What it makes of a value. Raises JsonPathError."""

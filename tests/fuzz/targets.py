@@ -15,12 +15,14 @@ from collections.abc import Callable
 import msgspec
 
 from podlite.agent.api.errors import ApiError
+from podlite.agent.api.negotiate import negotiate
 from podlite.agent.api.selectors import field_selector, label_selector
 from podlite.agent.sources.manifests import ManifestSource
 from podlite.api.decode import from_builtins
 from podlite.api.manifest import load_manifests
 from podlite.api.pod import Pod
 from podlite.api.problems import ManifestError
+from podlite.cli.jsonpath import JsonPathError, Template
 from podlite.cri.errors import CRIError
 from podlite.kubelet.log_lines import parse_line
 from podlite.runtime.adopt import recorded_containers
@@ -112,7 +114,37 @@ def reference(data: bytes) -> None:
         pass
 
 
+def jsonpath(data: bytes) -> None:
+    """A template of -o jsonpath, on an object that has a bit of everything."""
+    try:
+        Template(data.decode("utf-8", "replace")).render(
+            {"items": [{"metadata": {"name": "web", "labels": {"a/b.c": "d"}}, "ready": True, "n": [1, 2.5, None]}]}
+        )
+    except JsonPathError as error:
+        assert str(error)
+
+
+def accept(data: bytes) -> None:
+    """The Accept header of a request."""
+    try:
+        negotiate(data.decode("latin-1"))
+    except ApiError as error:
+        assert error.code == 406
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
-    for each in (manifests, manifest_source, stored_pod, record, tar, layer, log_line, selectors, reference)
+    for each in (
+        manifests,
+        manifest_source,
+        stored_pod,
+        record,
+        tar,
+        layer,
+        log_line,
+        selectors,
+        reference,
+        jsonpath,
+        accept,
+    )
 }

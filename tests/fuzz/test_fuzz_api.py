@@ -50,7 +50,7 @@ PARAMETERS = (
         "container",
     ),
     *("follow", "tailLines", "sinceSeconds", "sinceTime", "limitBytes", "previous", "timestamps", "stream", "limit"),
-    *("fieldValidation", "continue", "command"),
+    *("fieldValidation", "continue", "command", "includeObject"),
 )
 QUERIES = st.dictionaries(
     st.sampled_from(PARAMETERS),
@@ -86,12 +86,24 @@ def bodies(draw: Any) -> bytes:
     return json.dumps(pod).encode()
 
 
-REQUESTS = st.lists(
-    st.tuples(st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"]), PATHS, QUERIES, bodies()), max_size=6
+ACCEPTS = st.one_of(
+    st.just("*/*"),
+    st.builds(
+        lambda form, version, quality: f"application/json;as={form};v={version};g=meta.k8s.io;q={quality}",
+        st.sampled_from(["Table", "PartialObjectMetadata", "PartialObjectMetadataList", "Chart"]),
+        st.sampled_from(["v1", "v1beta1", "v2"]),
+        st.sampled_from(["1", "0.5", "0", "x"]),
+    ),
+    st.text(st.characters(codec="ascii", categories=["L", "N", "P", "S"]), max_size=20),
 )
+METHODS = st.sampled_from(["GET", "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"])
+REQUESTS = st.lists(st.tuples(METHODS, PATHS, QUERIES, ACCEPTS, bodies()), max_size=6)
 
 
-async def ask(directory: Path, requests: list[tuple[str, str, dict[str, str], bytes]]) -> None:
+Request = tuple[str, str, dict[str, str], str, bytes]
+
+
+async def ask(directory: Path, requests: list[Request]) -> None:
     async with a_bench(directory) as bench:
         options: Any = SimpleNamespace(layout=SimpleNamespace(pods_dir=f"{directory}/run/pods"))
         node = Node(options, bench.runtime, bench.kubelet)
@@ -103,13 +115,13 @@ async def ask(directory: Path, requests: list[tuple[str, str, dict[str, str], by
             httpx.AsyncClient(transport=transport, base_url="http://podlite") as client,
         ):
             await tasks.start(state.follow)
-            for method, path, query, body in requests:
+            for method, path, query, accept, body in requests:
                 try:
                     url = httpx.URL("http://podlite" + path, params=query)
                 except (httpx.InvalidURL, UnicodeEncodeError):
                     continue
                 with anyio.fail_after(60):
-                    response = await client.request(method, url, content=body)
+                    response = await client.request(method, url, content=body, headers={"Accept": accept})
                 check(response)
                 await settle()
             assert (await client.get("/healthz")).status_code == 200
@@ -130,7 +142,5 @@ def check(response: httpx.Response) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(REQUESTS)
-def test_any_requests(
-    tmp_path_factory: pytest.TempPathFactory, requests: list[tuple[str, str, dict[str, str], bytes]]
-) -> None:
+def test_any_requests(tmp_path_factory: pytest.TempPathFactory, requests: list[Request]) -> None:
     anyio.run(ask, tmp_path_factory.mktemp("api"), requests)

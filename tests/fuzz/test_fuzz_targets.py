@@ -49,6 +49,8 @@ SEEDS = {
     "tar": _tar(),
     "layer": _tar(),
     "log_line": b"2026-11-23T20:00:00.123456789Z stdout F hello\n",
+    "jsonpath": b"{range .items[?(@.ready==true)]}{.metadata['name','labels']}{\"\\n\"}{..n[0:-1:2]}{end}",
+    "accept": b"application/json;as=Table;v=v1;g=meta.k8s.io;q=0.5, */*;q=0.1",
     "selectors": b"a=b,c!=d,e in (f,g),!h",
     "reference": b"registry.example:5000/a/b:tag@sha256:" + b"0" * 64,
 }
