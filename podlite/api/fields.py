@@ -229,8 +229,25 @@ _EXPLICIT = frozenset(
     )
 )
 
+# Accepted fields without which a pod is not what its manifest asks for, and not only moot on one machine: who uses one
+# is told. `[]` stands for any index.
+_TOLD = frozenset(
+    (
+        "spec.affinity",
+        "spec.automountServiceAccountToken",
+        "spec.containers[].securityContext.seLinuxOptions",
+        "spec.initContainers[].securityContext.seLinuxOptions",
+        "spec.nodeSelector",
+        "spec.schedulingGates",
+        "spec.schedulingGroup",
+        "spec.securityContext.seLinuxOptions",
+        "spec.topologySpreadConstraints",
+    )
+)
+
 # Values that ask for nothing: the API's defaults.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
+    "spec.automountServiceAccountToken": (False,),
     "spec.enableServiceLinks": (True,),
     "spec.os.name": ("linux",),
     "spec.preemptionPolicy": ("PreemptLowerPriority",),
@@ -258,12 +275,35 @@ class Row(msgspec.Struct, frozen=True):
 
 def check_support(pod: Pod) -> list[Problem]:
     """A problem for each refused field that the pod uses. The pod has been defaulted."""
-    return [Problem(path, _refusal(reason), FORBIDDEN) for path, status, reason in _used(pod) if status == REFUSED]
+    return used_fields(pod)[0]
+
+
+def used_fields(pod: Pod) -> tuple[list[Problem], list[str]]:
+    """(a problem for each refused field that the pod uses, a sentence about those that are accepted and would have made
+    a difference, by reason). The pod has been defaulted."""
+    problems: list[Problem] = []
+    idle: dict[str, list[str]] = {}
+    for path, status, reason in _used(pod):
+        if status == REFUSED:
+            problems.append(Problem(path, _refusal(reason), FORBIDDEN))
+        elif _without_indices(path) in _TOLD:
+            idle.setdefault(reason, []).append(path)
+    name = pod.metadata.name or pod.metadata.generate_name
+    return problems, [
+        f'Pod "{name}": {", ".join(paths)} {"has" if len(paths) == 1 else "have"} no effect here: {reason}.'
+        for reason, paths in idle.items()
+    ]
 
 
 def accepted_in_use(pod: Pod) -> list[tuple[str, str]]:
     """The fields (path, reason) that the pod uses and podlite does not act on."""
     return [(path, reason) for path, status, reason in _used(pod) if status == ACCEPTED]
+
+
+def _without_indices(path: str) -> str:
+    """spec.containers[2].name → spec.containers[].name"""
+    parts = (part.partition("[") for part in path.split("."))
+    return ".".join([f"{name}[]" if bracket else name for name, bracket, _ in parts])
 
 
 def rows() -> list[Row]:

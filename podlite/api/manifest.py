@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from podlite.api.decode import Decoder
 from podlite.api.defaults import set_pod_defaults
-from podlite.api.fields import check_support
+from podlite.api.fields import used_fields
 from podlite.api.pod import Pod
 from podlite.api.problems import ManifestError, Problem
 from podlite.api.validation.pod import validate_pod
@@ -146,7 +146,9 @@ class _Reading:
 
     def pod(self, pod: Pod, node: Node, path: str, decoder: Decoder) -> None:
         set_pod_defaults(pod)
-        self.checked([*validate_pod(pod), *check_support(pod)], node, path, decoder)
+        refused, idle = used_fields(pod)
+        self.checked([*validate_pod(pod), *refused], node, path, decoder)
+        self.result.warnings += [f"{decoder.file}:{node.line}:{node.column}: {text}" for text in idle]
         self.take(self.result.pods, pod, "Pod", node, path, decoder.file)
 
     def config(self, kind: str, node: Node, path: str, decoder: Decoder) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from podlite.api.defaults import DEFAULT_NAMESPACE, set_pod_defaults, set_template_defaults
-from podlite.api.fields import check_support
+from podlite.api.fields import used_fields
 from podlite.api.pod import Pod
 from podlite.api.problems import FORBIDDEN, INVALID, Problem
 from podlite.api.validation.pod import validate_pod
@@ -75,7 +75,9 @@ def _check(pod: Pod, workload: Any, made: Made) -> None:
             if problem.path in ("metadata.name", "spec.hostname", "spec.subdomain"):
                 made.problems.append(Problem("metadata.name", problem.message, problem.reason))
                 break
-    for problem in check_support(pod):
+    refused, idle = used_fields(pod)
+    made.warnings += idle
+    for problem in refused:
         made.problems.append(Problem(f"spec.template.{problem.path}", problem.message, problem.reason))
     if isinstance(workload, StatefulSet) and workload.spec.volume_claim_templates:
         message = "Forbidden: not supported by podlite yet"

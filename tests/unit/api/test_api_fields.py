@@ -159,7 +159,7 @@ def test_the_defaults_of_refused_fields_are_harmless(spec: dict[str, Any]) -> No
 
 
 def test_accepted_fields_are_told_with_their_reasons() -> None:
-    made = pod({"nodeSelector": {"a": "b"}, "serviceAccountName": "s", "automountServiceAccountToken": False})
+    made = pod({"nodeSelector": {"a": "b"}, "serviceAccountName": "s", "automountServiceAccountToken": True})
     set_pod_defaults(made)
     assert check_support(made) == []
     assert [path for path, _ in accepted_in_use(made)] == [

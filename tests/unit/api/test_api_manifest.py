@@ -442,3 +442,50 @@ def test_a_manifest_that_is_all_wrong_is_refused_in_time() -> None:
     wrong = {f"key {number}": "x" for number in range(20_000)}
     document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": wrong, **wrong}
     assert len(said(("f.yaml", json.dumps(document)))) == 40_000
+
+
+def test_what_has_no_effect_here_is_told() -> None:
+    """docs/fields.md: none is silently ignored. What every pod copied from a cluster has is not worth a word."""
+    told = """apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  nodeSelector: {a: b}
+  schedulingGates: [{name: example.com/wait}]
+  affinity: {nodeAffinity: {}}
+  containers:
+  - {name: c, image: i}
+  - {name: d, image: i, securityContext: {seLinuxOptions: {level: s0}}}
+"""
+    assert load_manifests([("f", told)]).warnings == [
+        'f:1:1: Pod "web": spec.containers[1].securityContext.seLinuxOptions has no effect here: '
+        "no labels are set, as by a runtime on a kernel without SELinux.",
+        'f:1:1: Pod "web": spec.nodeSelector, spec.affinity have no effect here: '
+        "there is no scheduler here, every pod runs on this machine.",
+        'f:1:1: Pod "web": spec.schedulingGates has no effect here: '
+        "there is no scheduler here, the pod starts without waiting for its gates.",
+    ]
+    copied = """apiVersion: v1
+kind: Pod
+metadata: {name: web, uid: "1", resourceVersion: "2", creationTimestamp: "2020-01-01T00:00:00Z"}
+spec:
+  automountServiceAccountToken: false
+  nodeName: other
+  priority: 0
+  schedulerName: default-scheduler
+  serviceAccountName: default
+  tolerations: [{effect: NoExecute, key: node.kubernetes.io/not-ready, operator: Exists, tolerationSeconds: 300}]
+  containers: [{name: c, image: i}]
+"""
+    assert load_manifests([("f", copied)]).warnings == []
+    workload = """apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {a: b}}
+  template:
+    metadata: {labels: {a: b}}
+    spec: {nodeSelector: {a: b}, containers: [{name: c, image: i}]}
+"""
+    [warning] = load_manifests([("f", workload)]).warnings
+    assert "spec.nodeSelector has no effect here" in warning
