@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import re
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
+from podlite.cri.errors import CRIError, FailedPreconditionError
 from podlite.errors import only_error
 from podlite.rpc.extra import require_grpc
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from anyio.abc import ByteReceiveStream, ByteSendStream
 
@@ -37,6 +39,28 @@ async def open_runtime(written: WrittenPod) -> AsyncIterator[RemoteRuntime]:
         raise only_error(group) from None
 
 
+# Runtimes say so without a code of its own: containerd and CRI-O (container_attach.go of each).
+_NOT_RUNNING = re.compile(r"container is in CONTAINER_(EXITED|UNKNOWN) state|container is not (created or )?running")
+
+
+@contextmanager
+def _says_not_running() -> Iterator[None]:
+    try:
+        yield
+    except CRIError as error:
+        if _NOT_RUNNING.search(error.message):
+            raise FailedPreconditionError(error.message) from None
+        raise
+
+
+async def attach_to(
+    runtime: RemoteRuntime, container_id: str, ended: Callable[[], Awaitable[int]], **streams: bool
+) -> RemoteAttachment:
+    """Attaches to a running container. Raises FailedPreconditionError for one that does not run, CRIError."""
+    with _says_not_running():
+        return RemoteAttachment(await runtime.attach(container_id, **streams), ended)
+
+
 class RemoteAttachment:
     """An attachment to a container, whose exit code CRI does not say here: `ended` gives it, from the pod's status.
 
@@ -53,7 +77,9 @@ class RemoteAttachment:
         self._ended = ended
 
     async def wait(self) -> int:
-        await self._attached.wait()
+        """Raises FailedPreconditionError for a container that had ended before it was attached to, CRIError."""
+        with _says_not_running():
+            await self._attached.wait()
         return await self._ended()
 
     async def __aenter__(self) -> RemoteAttachment:

@@ -50,9 +50,18 @@ async def follow_debugger(found: WrittenPod, container: EphemeralContainer) -> i
             return await _print(found, watch, container.name, container_id)
         try:
             return await _attach(found, watch, container, container_id)
-        except FailedPreconditionError:
+        except (FailedPreconditionError, BaseExceptionGroup) as error:
+            if not isinstance(_single(error), FailedPreconditionError):
+                raise
             # It has ended already; what it said is in its log.
             return await _print(found, watch, container.name, container_id)
+
+
+def _single(error: BaseException) -> BaseException:
+    """What a task failed with, without the groups around it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _print(found: WrittenPod, watch: StatusWatch, name: str, container_id: str) -> int:

@@ -7,7 +7,7 @@ import re
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from podlite.agent.foreign_runtime import RemoteAttachment, open_runtime
+from podlite.agent.foreign_runtime import attach_to, open_runtime
 from podlite.cli.exec_streams import Detachable, Session
 from podlite.cli.exit_status import CANNOT_RUN, start_error_status
 from podlite.cli.raw_terminal import RawTerminal, window_size
@@ -72,6 +72,6 @@ async def open_attachment(
     """As podlite.cli.attachment.open_attachment."""
     async with (
         open_runtime(found) as runtime,
-        await runtime.attach(container_id, tty=tty, stdin=stdin, stdout=True, stderr=not tty) as attached,
+        await attach_to(runtime, container_id, ended, tty=tty, stdin=stdin, stdout=True, stderr=not tty) as attached,
     ):
-        yield Detachable(RemoteAttachment(attached, ended))
+        yield Detachable(attached)

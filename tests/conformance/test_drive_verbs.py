@@ -64,6 +64,8 @@ async def test_each_verb_on_the_agents_pods(machine: Machine, remote: RemoteRunt
 
 
 def _each_verb(machine: Machine, path: Path, remote: RemoteRuntime) -> None:
+    image: str = remote.image  # type: ignore[attr-defined]
+
     def said(*arguments: str, **options: Any) -> str:
         return machine.podlite(*arguments, **options).stdout
 
@@ -84,7 +86,10 @@ def _each_verb(machine: Machine, path: Path, remote: RemoteRuntime) -> None:
     assert said("exec", "-i", "web", "--", "cat", input="in") == "in"
     missing = machine.podlite("exec", "web", "--", "/no/such/program", check=False)
     assert (missing.returncode, "/no/such/program" in missing.stderr) == (127, True)
-    assert said("debug", "web", "--image", remote.image, "--", "echo", "debugged").endswith("debugged\n")
+    assert said("debug", "web", "--image", image, "--", "echo", "debugged").endswith("debugged\n")
+    # One that ends before it is attached to: what it said is in its log.
+    quick = machine.podlite("debug", "-i", "web", "--image", image, "--", "sh", "-c", "echo in; exit 3", check=False)
+    assert (quick.returncode, quick.stdout) == (3, "in\n"), quick.stderr
     # The runtime has the pod whether the agent is there or not.
     machine.kill()
     assert said("exec", "web", "--", "echo", "still") == "still\n"

@@ -111,11 +111,11 @@ class StreamHandlers:
         async with AsyncExitStack() as stack:
             stream: Any
             if written.holder.runtime_endpoint:
-                from podlite.agent.foreign_runtime import RemoteAttachment, open_runtime
+                from podlite.agent import foreign_runtime
 
-                runtime = await stack.enter_async_context(open_runtime(written))
+                runtime = await stack.enter_async_context(foreign_runtime.open_runtime(written))
                 if attach:
-                    stream = RemoteAttachment(await runtime.attach(container_id, **streams), ended)
+                    stream = await foreign_runtime.attach_to(runtime, container_id, ended, **streams)
                 else:
                     stream = await runtime.exec(container_id, wanted.command, **streams)
             else:
