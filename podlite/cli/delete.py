@@ -95,16 +95,21 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
 
 
 def _find_named(arguments: argparse.Namespace) -> _Find:
-    """By kind, and by names or selectors. Raises UsageError."""
+    """By kinds, and by names or selectors. Raises UsageError."""
     if not arguments.what:
         raise UsageError("say what to delete: KIND NAME, KIND/NAME, or -f FILE")
-    kind, names = api.named(arguments.what)
-    if bool(names) + bool(arguments.selector or arguments.field_selector) + arguments.all != 1:
+    chosen = api.chosen(arguments.what)
+    if any(names for _, names in chosen) + bool(arguments.selector or arguments.field_selector) + arguments.all != 1:
         raise UsageError("say what to delete: by names, or by -l, --field-selector or --all")
 
     def find(client: Client) -> _Found:
-        found, missing = api.find_objects(client, kind, names, arguments)
-        return [(kind, each) for each in found], missing
+        found: list[tuple[Kind, dict[str, Any]]] = []
+        missing: list[PodliteError] = []
+        for kind, names in chosen:
+            there, absent = api.find_objects(client, kind, names, arguments)
+            found += [(kind, value) for value in there]
+            missing += absent
+        return found, missing
 
     return find
 

@@ -188,6 +188,9 @@ def test_the_forms_of_get(detached: Machine) -> None:
     assert tables[1].splitlines()[1].split()[:2] == ["configmap/settings", "1"]
     assert said("cm/settings", "pod/web", "-o", "name") == "configmap/settings\npod/web\n"
     assert [each["kind"] for each in json.loads(said("cm,pods", "-o", "json"))["items"]] == ["ConfigMap", "Pod", "Pod"]
+    assert detached.podlite("delete", "cm/settings", "pod/db").stdout == (
+        'configmap "settings" deleted from default namespace\npod "db" deleted from default namespace\n'
+    )
     wrong = detached.podlite("get", "pods", "-o", "jsonpath={.items[", check=False)
     assert (wrong.returncode, wrong.stderr) == (2, "podlite: unterminated array in '{.items['\n")
     wrong = detached.podlite("get", "pods", "-o", "table", check=False)
