@@ -261,6 +261,7 @@ async def _adopt_shim(
             answer, _ = await shim.request({"m": "adopt", "orphan": "stay"})
         sandbox.shim = shim
         sandbox.ready = True
+        shim.prepares = answer.get("prepares", False)
         return await _settled(shim, answer)
     except TimeoutError:
         shim.close()
@@ -443,7 +444,8 @@ def _make_startable(runtime: Runtime, container: Container) -> None:
     if image is None:
         return
     rootfs = describe_rootfs(runtime.image_store, image)
-    prepared = Prepared(rootfs, f"{runtime.layout.containers_dir}/{container.id}")
+    prepared = Prepared(f"{runtime.layout.containers_dir}/{container.id}")
+    prepared.rootfs = rootfs
     if any(mount.image is not None for mount in container.config.mounts):
         from podlite.runtime.container import image_volumes
 

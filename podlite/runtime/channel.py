@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from podlite import blocking
 from podlite.readiness import wait_writable
 from podlite.runtime.shim import protocol
 
@@ -132,6 +133,51 @@ class Channel:
             if future.done() and not future.cancelled():
                 future.exception()  # seen: a failure that came with a cancellation is not reported twice
 
+    async def request_made(self, make: Callable[[], tuple[Message, list[int]]]) -> tuple[Message, list[int]]:
+        """`request` with what `make` returns. It is called on a worker thread, and what it returns sent from there.
+
+        The descriptors are closed. Raises what `make` raises too.
+        """
+        numbered: Message = {}
+        future = self.new_request(numbered)
+        try:
+            unsent = await blocking.run(self._send_made, make, numbered["id"])
+            if unsent is not None:
+                message, fds = unsent
+                try:
+                    await self.send(message, fds)
+                finally:
+                    self._close_all(fds)
+            return await future
+        finally:
+            self._pending.pop(numbered["id"], None)
+            if future.done() and not future.cancelled():
+                future.exception()
+
+    def _send_made(
+        self, make: Callable[[], tuple[Message, list[int]]], request: int
+    ) -> tuple[Message, list[int]] | None:
+        """On a worker thread; returns what cannot be sent at once."""
+        message, fds = make()
+        message["id"] = request
+        try:
+            protocol.send(self._sock, message, fds)
+        except BlockingIOError:
+            return message, fds
+        except OSError as error:
+            self._close_all(fds)
+            raise ChannelClosedError from error
+        except BaseException:
+            self._close_all(fds)
+            raise
+        self._close_all(fds)
+        return None
+
+    @staticmethod
+    def _close_all(fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+
     async def send(self, message: Message, fds: list[int] | None = None) -> None:
         """Sends a message that has no answer, or one of `new_request`. Raises ChannelClosedError."""
         while True:
@@ -144,6 +190,16 @@ class Channel:
                 await wait_writable(self._sock)
             except OSError as error:
                 raise ChannelClosedError from error
+
+    def try_send(self, message: Message) -> bool:
+        """`send` of what need not arrive, from any thread: False if it cannot be sent at once."""
+        if self.closed:
+            return False
+        try:
+            protocol.send(self._sock, message)
+        except OSError:
+            return False
+        return True
 
     def send_blocking(self, message: Message, fds: list[int] | None = None) -> None:
         """`send` for a worker thread. Raises ChannelClosedError."""

@@ -48,6 +48,8 @@ class ShimClient:
     ) -> None:
         self.pid = 0
         self.pidfd = -1
+        # Whether it forks ahead; those of before know nothing of it.
+        self.prepares = False
         self._ids = dict(ids)
         self.on_exited = on_exited
         self._on_delete = on_delete
@@ -98,6 +100,7 @@ class ShimClient:
         elif kind == "debug":
             self._on_debug(message["container"])
         elif kind in ("ready", "failed") and not self._ready.done():
+            self.prepares = message.get("prepares", False)
             self._ready.set_result(message)
 
     def _report(self, message: Message) -> None:
@@ -155,12 +158,23 @@ class ShimClient:
         self._ids = dict(ids)
         await self._channel_send({"m": "assign", "identity": identity, "orphan": "stay" if stay else "end"})
 
-    async def start(self, message: Message, fds: list[int]) -> Message:
-        """Starts a container; returns the `started` answer. Raises StartError, UnavailableError."""
+    def prepare(self, place: Message) -> bool:
+        """Has it fork a container's first process ahead; False if it cannot be asked at once. From any thread."""
+        return self._channel.try_send({"m": "prepare", **place})
+
+    async def discard(self, container: str) -> None:
+        """The container will not be started: ends what waits for that, if anything does. Raises UnavailableError."""
+        await self._channel_send({"m": "discard", "container": container})
+
+    async def start(self, container: str, make: Callable[[], tuple[Message, list[int]]]) -> Message:
+        """Starts a container as the message and descriptors say that `make` returns, on a worker thread.
+
+        Returns the `started` answer. Raises what `make` does, StartError, UnavailableError.
+        """
         try:
-            answer, _ = await self._channel.request(message, fds)
+            answer, _ = await self._channel.request_made(make)
         except Reply as error:
-            self._report({**error.message, "container": message["container"]})
+            self._report({**error.message, "container": container})
             raise StartError(failure_text(error.message), exit_code=error.message.get("code", 125)) from None
         except ChannelClosedError:
             raise UnavailableError("the pod's shim has ended") from None

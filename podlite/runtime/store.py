@@ -141,6 +141,8 @@ class Container:
         self.exec_ns = 0
         self.home = "/"
         self.prepared: Prepared | None = None
+        # A process may wait in the shim for the start.
+        self.ahead = False
         # An exit that was told before the answer to the start was.
         self.early_exit: dict[str, Any] | None = None
         # The stop signal has reached a program that heeds it: it is sent once, however often a stop is asked for.

@@ -18,6 +18,7 @@ from podlite.cri.types import (
 from podlite.linux.cgroups import CgroupError, CgroupUnavailable, Resources
 from podlite.linux.devices import ALLOW_ALL, DEFAULT_RULES, DeviceRule, rule_for
 from podlite.linux.fs import make_directory
+from podlite.runtime.container.ahead import discard, prepare
 from podlite.runtime.container.confinement import check_seccomp
 from podlite.runtime.container.devices import device_nodes
 from podlite.runtime.container.process import security_context
@@ -46,8 +47,9 @@ class Prepared:
 
     __slots__ = ("cgroup", "cgroups", "devices_limited", "image_volumes", "rootfs", "writable")
 
-    def __init__(self, rootfs: RootfsDescription, writable: str) -> None:
-        self.rootfs = rootfs
+    rootfs: RootfsDescription
+
+    def __init__(self, writable: str) -> None:
         self.writable = writable
         self.cgroup = ""
         self.cgroups: list[str] = []
@@ -68,8 +70,8 @@ async def create_container(
             undo.push("name", lambda: _release(runtime, container))
             container.cgroup = _cgroup_path(runtime, sandbox, container.id)
             container.log_path = _log_path(sandbox, config)
-            undo.push("files and cgroup", lambda: blocking.run(remove_blocking, runtime, container))
-            container.prepared = await blocking.run(_prepare, runtime, container)
+            undo.push("files and cgroup", lambda: _remove(runtime, container))
+            await blocking.run(_prepare, runtime, container)
             _warn_of_missing_limits(container)
             if not sandbox.ready:
                 # It was stopped, or removed, meanwhile, and who did that has not seen this container.
@@ -85,7 +87,12 @@ async def _release(runtime: Runtime, container: Container) -> None:
     runtime.store.release_container(container)
 
 
-def _prepare(runtime: Runtime, container: Container) -> Prepared:
+async def _remove(runtime: Runtime, container: Container) -> None:
+    await discard(container)
+    await blocking.run(remove_blocking, runtime, container)
+
+
+def _prepare(runtime: Runtime, container: Container) -> None:
     """Everything that blocks, in one go on a worker thread: record first, then make."""
     config = container.config
     writable = f"{runtime.layout.containers_dir}/{container.id}"
@@ -101,6 +108,11 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
                 "log_path": container.log_path,
             }
         )
+        prepared = container.prepared = Prepared(writable)
+        # Before the rest, which goes on while the shim forks.
+        with step("container.cgroup", **container.ids):
+            make_cgroup(runtime, container, prepared)
+        prepare(runtime, container)
         image = runtime.image_store.acquire(config.image.image, container.id)
         if image is None:
             raise NotFoundError(f"image {config.image.image} of container {config.metadata.name} is not in the store")
@@ -108,7 +120,7 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
         container.image_ref = _image_ref(runtime, config.image, image)
         container.image = image.config
         container.stop_signal = config.stop_signal or image.config.stop_signal or "SIGTERM"
-        rootfs = describe_rootfs(runtime.image_store, image)
+        prepared.rootfs = rootfs = describe_rootfs(runtime.image_store, image)
         _resolve_user(container, rootfs)
         check_seccomp(runtime, container)
         journal.append(
@@ -120,7 +132,6 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
                 "home": container.home,
             }
         )
-        prepared = Prepared(rootfs, writable)
         created: dict[str, Any] = {"created": container.id}
         if any(mount.image is not None for mount in config.mounts):
             from podlite.runtime.container import image_volumes
@@ -130,11 +141,8 @@ def _prepare(runtime: Runtime, container: Container) -> Prepared:
         make_writable_layer(writable, container, rootfs.lower[0])
         if container.log_path:
             make_directory(os.path.dirname(container.log_path), 0o755)
-        with step("container.cgroup", **container.ids):
-            make_cgroup(runtime, container, prepared)
         # From here on whoever adopts the sandbox keeps the container.
         journal.append(created)
-        return prepared
     finally:
         journal.close()
 

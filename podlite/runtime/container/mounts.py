@@ -68,23 +68,27 @@ class Plan(msgspec.Struct):
     sources: list[Source]
 
 
-class View(msgspec.Struct, kw_only=True):
-    """What of the machine, the pod and the image the plan depends on.
+class Machine(msgspec.Struct, kw_only=True):
+    """What of the machine and the pod the container's view of the kernel depends on.
 
     `cgroups` are (name below /sys/fs/cgroup, host directory) pairs: for cgroup v1 one per hierarchy, for v2 one
     with an empty name. `shm` is the pod's /dev/shm in the shim's mount namespace, or empty for the host's.
-    `files` are the pod's own files by their path in the container.
     """
 
-    image_binds: list[tuple[str, str]]
-    files: dict[str, str]
     shm: str
     cgroups: list[tuple[str, str]]
-    working_dir: str
     devices: list[Operation]
     device_nodes: bool
     privileged: bool
     terminal: bool
+
+
+class View(Machine, kw_only=True):
+    """What else, of the image too, the plan depends on: `files` are the pod's own by their path in the container."""
+
+    image_binds: list[tuple[str, str]]
+    files: dict[str, str]
+    working_dir: str
     host_pid: bool = False
     masked_paths: list[str]
     readonly_paths: list[str]
@@ -94,7 +98,7 @@ def plan(view: View, user_mounts: list[Mount], images: Mapping[str, Sequence[str
     """The mounts of one container. Pure. `images` are the layers of those that it mounts, the top one first."""
     operations: list[Operation] = []
     sources: list[Source] = []
-    taken = {_clean(mount.container_path) for mount in user_mounts}
+    taken = taken_paths(user_mounts)
 
     def bind(source: Source, to: str) -> None:
         operations.append({"op": "bind", "to": to, "fd": len(sources), "from": source.path})
@@ -102,15 +106,7 @@ def plan(view: View, user_mounts: list[Mount], images: Mapping[str, Sequence[str
 
     for host, to in view.image_binds:
         bind(Source(host, read_only=True, recursive_read_only=True), to)
-    if "/proc" not in taken:
-        operations.append({"op": "fs", "type": "proc", "to": "/proc", "attr": _SAFE})
-    if "/dev" not in taken:
-        operations.extend(_dev(view, taken))
-    sys_attributes = _SAFE if view.privileged else _SAFE | MOUNT_ATTR_RDONLY
-    if "/sys" not in taken:
-        operations.append({"op": "fs", "type": "sysfs", "to": "/sys", "attr": sys_attributes})
-        if "/sys/fs/cgroup" not in taken:
-            operations.extend(_cgroups(view, sys_attributes))
+    operations.extend(kernel_mounts(view, taken))
     for to in _POD_FILES:
         if to in view.files and to not in taken:
             bind(Source(view.files[to], recursive=False), to)
@@ -141,7 +137,27 @@ def _source_of(mount: Mount, images: Mapping[str, Sequence[str]]) -> Source:
     )
 
 
-def _dev(view: View, taken: set[str]) -> list[Operation]:
+def taken_paths(user_mounts: list[Mount]) -> set[str]:
+    """Where the container's own mounts are: nothing else is mounted there. Pure."""
+    return {_clean(mount.container_path) for mount in user_mounts}
+
+
+def kernel_mounts(view: Machine, taken: set[str]) -> list[Operation]:
+    """/proc, /dev and /sys with what is in them, as far as they need no source. Pure."""
+    operations: list[Operation] = []
+    if "/proc" not in taken:
+        operations.append({"op": "fs", "type": "proc", "to": "/proc", "attr": _SAFE})
+    if "/dev" not in taken:
+        operations.extend(_dev(view, taken))
+    sys_attributes = _SAFE if view.privileged else _SAFE | MOUNT_ATTR_RDONLY
+    if "/sys" not in taken:
+        operations.append({"op": "fs", "type": "sysfs", "to": "/sys", "attr": sys_attributes})
+        if "/sys/fs/cgroup" not in taken:
+            operations.extend(_cgroups(view, sys_attributes))
+    return operations
+
+
+def _dev(view: Machine, taken: set[str]) -> list[Operation]:
     result: list[Operation] = [
         {"op": "dev", "nodes": view.device_nodes, "devices": view.devices, "console": view.terminal},
         {"op": "pts", "to": "/dev/pts"},
@@ -152,7 +168,7 @@ def _dev(view: View, taken: set[str]) -> list[Operation]:
     return result
 
 
-def _cgroups(view: View, attributes: int) -> list[Operation]:
+def _cgroups(view: Machine, attributes: int) -> list[Operation]:
     if not view.cgroups:
         return []
     if view.cgroups[0][0] == "":

@@ -8,6 +8,7 @@ from podlite import blocking
 from podlite.cri.errors import CRIError, UnavailableError
 from podlite.errors import explain
 from podlite.linux.cgroups import CgroupError
+from podlite.runtime.container.ahead import discard
 from podlite.runtime.container.create import remove_blocking
 from podlite.runtime.container.stop import kill
 from podlite.runtime.store import RUNNING, STARTING, Container
@@ -41,6 +42,7 @@ async def _remove(runtime: Runtime, container: Container) -> None:
         try:
             if not _has_ended(container):
                 await kill(container)
+            await discard(container)
             await blocking.run(remove_blocking, runtime, container)
             await _forget(container)
         except (OSError, CgroupError) as error:

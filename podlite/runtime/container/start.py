@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from podlite import blocking, log, steps
+from podlite import blocking, log
 from podlite.cri.errors import CRIError, FailedPreconditionError, InvalidArgumentError, StartError
-from podlite.cri.types import NamespaceMode
 from podlite.errors import explain
 from podlite.linux import mounts
 from podlite.linux.syscalls import MOUNT_ATTR_NODEV
 from podlite.runtime.container import mounts as mount_plan
+from podlite.runtime.container.ahead import discard, kernel_view, place
 from podlite.runtime.container.confinement import container_capabilities, seccomp_program
 from podlite.runtime.container.devices import device_nodes
 from podlite.runtime.container.process import as_messages, command_line, environment, security_context
@@ -77,14 +77,10 @@ async def _start(runtime: Runtime, container_id: str, stdio: dict[str, int]) -> 
     try:
         with step("container.start", **container.ids):
             await open_user_namespace(sandbox)
-            message, fds = await blocking.run(_prepare, runtime, container)
-            message["stdio"] = {name: len(fds) + index for index, name in enumerate(stdio)}
-            try:
-                assert sandbox.shim is not None
-                answer = await sandbox.shim.start(message, [*fds, *stdio.values()])
-            finally:
-                _close(fds)
+            assert sandbox.shim is not None
+            answer = await sandbox.shim.start(container.id, lambda: _prepare(runtime, container, stdio))
     except Exception as error:
+        await discard(container)
         failure = error
         if isinstance(error, OSError):
             name = container.config.metadata.name
@@ -98,6 +94,7 @@ async def _start(runtime: Runtime, container_id: str, stdio: dict[str, int]) -> 
         # Cancelled: it may have started. What started is ended, and the container is then like any other.
         await _kill_cancelled(runtime, container)
         raise
+    container.ahead = False
     container.pid = answer["pid"]
     container.started_at = answer["started_at"]
     container.exec_ns = answer["exec_ns"]
@@ -127,6 +124,7 @@ async def _kill_cancelled(runtime: Runtime, container: Container) -> None:
     if runtime.leaving:
         return
     with anyio.CancelScope(shield=True), anyio.move_on_after(KILL_SECONDS):
+        await discard(container)
         shim = container.sandbox.shim
         if shim is not None and not shim.gone and container.state == STARTING:
             try:
@@ -153,12 +151,12 @@ def _close(fds: list[int]) -> None:
         os.close(fd)
 
 
-def _prepare(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
+def _prepare(runtime: Runtime, container: Container, stdio: dict[str, int]) -> tuple[Message, list[int]]:
     """The message for the shim and its descriptors. Blocking. Raises CRIError, StartError, OSError."""
     try:
         with step("container.mounts", **container.ids):
             _record(runtime, container, {"starting": container.id})
-            return _build(runtime, container)
+            return _build(runtime, container, stdio)
     except OSError as error:
         text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
         raise StartError(
@@ -166,7 +164,7 @@ def _prepare(runtime: Runtime, container: Container) -> tuple[Message, list[int]
         ) from error
 
 
-def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
+def _build(runtime: Runtime, container: Container, stdio: dict[str, int]) -> tuple[Message, list[int]]:
     prepared = container.prepared
     assert prepared is not None
     context = security_context(container.config)
@@ -174,16 +172,11 @@ def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
     assert container.image is not None
     working_dir = config.working_dir or container.image.working_dir or "/"
     view = mount_plan.View(
+        **kernel_view(runtime, container),
         image_binds=prepared.rootfs.binds,
         files=runtime.sandbox_files(container.sandbox),
-        shm="" if container.sandbox.namespaces.ipc == NamespaceMode.NODE else runtime.shm_path,
-        cgroups=runtime.cgroup_view(container, prepared),
         working_dir=working_dir,
         devices=_devices(container, context.privileged),
-        # The root of a user namespace makes no device nodes: it has the host's.
-        device_nodes=prepared.devices_limited and container.sandbox.userns_fd < 0,
-        privileged=context.privileged,
-        terminal=config.tty,
         masked_paths=context.masked_paths,
         readonly_paths=context.readonly_paths,
     )
@@ -216,33 +209,31 @@ def _build(runtime: Runtime, container: Container) -> tuple[Message, list[int]]:
             "console": config.tty,
         }
         seccomp = len(fds) - 1 if program >= 0 else -1
+        log = -1
         if container.log_path:
+            log = len(fds)
             fds.append(open_log(container.log_path))
-        resources = container.resources
+        streams = {}
+        for name, fd in stdio.items():
+            streams[name] = len(fds)
+            fds.append(os.dup(fd))
         message: Message = {
             "m": "start",
-            "container": container.id,
-            "ids": container.ids,
-            "trace": steps.listening(),
+            **place(container),
             "process": process,
             "root": 0,
             "mounts": plan.operations,
             "read_only": context.readonly_rootfs,
             "scratch": runtime.scratch_path,
-            "cgroup": prepared.cgroup,
-            "cgroups": prepared.cgroups,
             "kill_file": runtime.kill_file(container),
             "freezer": runtime.freezer(container),
             "oom_file": runtime.oom_file(container),
-            "oom_score_adj": resources.oom_score_adj if resources is not None else None,
-            "new_cgroup_namespace": bool(prepared.cgroup or prepared.cgroups) and not context.privileged,
-            "join": _namespaces(container),
-            "pid_namespace": _pid_namespace(container),
             "seccomp": seccomp,
             "stdin": config.stdin,
             "stdin_once": config.stdin_once,
             "tty": config.tty,
-            "log": len(fds) - 1 if container.log_path else -1,
+            "log": log,
+            "stdio": streams,
         }
     except BaseException:
         _close(fds)
@@ -304,24 +295,6 @@ def _capabilities(container: Container) -> Capabilities:
             **container.ids,
         )
     return limited
-
-
-def _namespaces(container: Container) -> list[str]:
-    """Which of the pod's namespaces the container joins; those of the host it is in already."""
-    options = security_context(container.config).namespace_options or container.sandbox.namespaces
-    joined = ["user"]
-    if options.network != NamespaceMode.NODE:
-        joined += ["net", "uts"]
-    if options.ipc != NamespaceMode.NODE:
-        joined.append("ipc")
-    return joined
-
-
-def _pid_namespace(container: Container) -> str:
-    options = security_context(container.config).namespace_options or container.sandbox.namespaces
-    if options.pid == NamespaceMode.TARGET:
-        return options.target_id
-    return {NamespaceMode.POD: "pod", NamespaceMode.NODE: "host"}.get(options.pid, "container")
 
 
 def _devices(container: Container, privileged: bool) -> list[Message]:

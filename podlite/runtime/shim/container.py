@@ -156,10 +156,13 @@ class Container:
 
     # --- output -----------------------------------------------------------------------------
 
-    def pump(self, output: Output) -> None:
-        """Starts copying an output stream into the log."""
-        os.set_blocking(output.fd, False)
-        self.outputs.append(output)
+    def pump(self) -> None:
+        """Starts copying the output streams into the log."""
+        for output in self.outputs:
+            os.set_blocking(output.fd, False)
+            self._watch(output)
+
+    def _watch(self, output: Output) -> None:
         self.loop.watch(output.fd, lambda events: self._read(output))
 
     def _read(self, output: Output, turns: int = _TURN) -> None:
@@ -185,7 +188,7 @@ class Container:
 
         def again() -> None:
             if output in self.outputs:
-                self.loop.watch(output.fd, lambda events: self._read(output))
+                self._watch(output)
 
         self.loop.after(0.1, again)
 

@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 class _Exec:
     """One of them: `client` asked for it, and is told of its end."""
 
-    __slots__ = ("client", "container", "id", "pid", "start", "started")
+    __slots__ = ("client", "container", "id", "pid", "request", "start", "started")
 
-    def __init__(self, id: str, container: Container, client: Client, pid: int, start: Start) -> None:
-        self.id = id
+    def __init__(self, message: Message, container: Container, client: Client, pid: int, start: Start) -> None:
+        self.id: str = message["exec"]
+        self.request: int = message["id"]
         self.container = container
         self.client = client
         self.pid = pid
@@ -73,7 +74,7 @@ class Execs:
             if pid == 0:
                 init.run_exec(
                     process,
-                    pod.forker.cgroup_files(container),
+                    pod.forker.cgroup_files(container.cgroup, container.cgroups),
                     container.oom_score_adj,
                     container.pidfd,
                     flags,
@@ -91,9 +92,7 @@ class Execs:
         finally:
             theirs.close()
         os.close(pidfd)
-        ours.setblocking(False)
-        start = Start(client, message["id"], ours)
-        self._by_pid[pid] = _Exec(message["exec"], container, client, pid, start)
+        self._by_pid[pid] = _Exec(message, container, client, pid, Start(ours))
         pod.loop.watch(ours.fileno(), lambda events: self._progress(pid))
 
     def _progress(self, pid: int) -> None:
@@ -104,9 +103,9 @@ class Execs:
             failure = each.start.failure
             if each.container.ending():
                 failure = {**failure, "error": str(NotRunning(each.container)), "ended": True}
-            each.client.send({**failure, "m": "failed", "id": each.start.request})
+            each.client.send({**failure, "m": "failed", "id": each.request})
         else:
-            message = {"m": "started", "id": each.start.request, "exec": each.id, "pid": pid}
+            message = {"m": "started", "id": each.request, "exec": each.id, "pid": pid}
             each.client.send(message, each.start.terminal)
         for fd in each.start.terminal:
             os.close(fd)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     import socket
     from typing import Any
 
-    from podlite.runtime.shim.clients import Client
-    from podlite.runtime.shim.container import Container
     from podlite.runtime.shim.loop import Loop
     from podlite.runtime.shim.protocol import Message
 
@@ -30,13 +28,12 @@ _HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 
 
 class Start:
-    """A process between fork and execve: whose request it is, and what it has said so far."""
+    """A process between fork and execve: what it has said so far."""
 
-    __slots__ = ("channel", "client", "failure", "request", "spans", "terminal")
+    __slots__ = ("channel", "failure", "spans", "terminal")
 
-    def __init__(self, client: Client, request: int, channel: socket.socket) -> None:
-        self.client = client
-        self.request = request
+    def __init__(self, channel: socket.socket) -> None:
+        channel.setblocking(False)
         self.channel = channel
         self.spans: list[list[Any]] = []
         self.terminal: list[int] = []
@@ -49,6 +46,9 @@ class Start:
                 received = protocol.receive(self.channel)
             except BlockingIOError:
                 return False
+            except ConnectionResetError:
+                # It has ended with something unread; what it said before comes next.
+                continue
             except (OSError, protocol.ProtocolError):
                 # A descriptor too many for this process; the child goes on, and says no more.
                 received = None
@@ -156,8 +156,8 @@ class Forker:
             raise OSError(1, said or "the process that enters the pod's user namespace ended at once", "clone3")
         return int(said), os.pidfd_open(int(said))
 
-    def cgroup_files(self, container: Container) -> list[str]:
-        """What a child writes to in order to join the container's cgroups, beside the one it is born in."""
-        if container.cgroup and not self._cgroup_births:
-            return [*container.cgroups, f"{container.cgroup}/cgroup.procs"]
-        return container.cgroups
+    def cgroup_files(self, cgroup: str, others: list[str]) -> list[str]:
+        """What a child writes to in order to join a container's cgroups, beside the one it is born in."""
+        if cgroup and not self._cgroup_births:
+            return [*others, f"{cgroup}/cgroup.procs"]
+        return others

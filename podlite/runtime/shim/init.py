@@ -2,6 +2,7 @@
 
     shim                                        child (this module)
       | fork ------------------------------------> |  container.fork: cgroups, namespaces
+      | -- rest {process, mounts …} [fds] -------> |  (only to one that is forked ahead, see `ahead`)
       |                                            |  container.rootfs: mounts, pivot_root
       |                                            |  container.confine: user, capabilities, seccomp
       | <-- span {name, start, end} -------------- |  (only when somebody listens)
@@ -15,14 +16,17 @@ Nothing may be imported after the change of root: it would come from the image.
 from __future__ import annotations
 
 import errno
+import gc
+import marshal
 import os
+import signal
 import socket
 import stat
 
 from podlite import steps
 from podlite.linux import mounts
 from podlite.linux import terminal as terminals
-from podlite.linux.process import set_oom_score_adj
+from podlite.linux.process import set_oom_score_adj, set_title
 from podlite.linux.syscalls import (
     AT_FDCWD,
     CLONE_NEWCGROUP,
@@ -33,6 +37,7 @@ from podlite.linux.syscalls import (
     CLONE_NEWUTS,
     DEVPTS_SUPER_MAGIC,
     PR_SET_DUMPABLE,
+    PR_SET_PDEATHSIG,
     RESOLVE_NO_SYMLINKS,
     close_range,
     filesystem_type,
@@ -78,25 +83,66 @@ def run_container(
     try:
         _begin(channel, spec)
         with steps.step("container.fork", **spec["ids"]):
-            os.setsid()
-            join_cgroups(spec["cgroups"])
-            if spec["oom_score_adj"] is not None:
-                set_oom_score_adj(spec["oom_score_adj"])
-            join_namespaces(namespaces)
-            unshare(CLONE_NEWNS | (CLONE_NEWCGROUP if spec["new_cgroup_namespace"] else 0))
+            _join(spec, namespaces)
             if spec["user_namespace"]:
                 # What is only for the host's root to reach is opened before it becomes the pod's.
                 rootfs.open_paths(spec["mounts"], spec["scratch"])
                 become_root()
         step = "container.rootfs"
-        with steps.step("container.rootfs", **spec["ids"]):
-            os.umask(0)
-            rootfs.enter(fds[spec["root"]], spec["mounts"], fds, spec["scratch"], read_only=spec["read_only"])
+        _enter_root(spec, fds, spec["ids"])
         step = "container.confine"
         _finish(spec["process"], stdio, channel, seccomp, spec["ids"])
     except BaseException as error:
         _fail(channel, step, error)
     raise AssertionError("the program has taken over")
+
+
+def run_ahead(spec: Spec, pod: str, namespaces: dict[str, int], channel: socket.socket) -> NoReturn:
+    """Runs in a child that is forked before its container's start (see `ahead`); never returns.
+
+    Until the start it waits, with nothing open but its end of the channel.
+    """
+    step = "container.fork"
+    try:
+        _begin(channel, spec)
+        with steps.step("container.fork", **spec["ids"]):
+            _join(spec, namespaces)
+            set_title(f"podlite: created {pod}")
+            # The numbers are given out anew below: nothing that is forgotten here may close them.
+            gc.disable()
+            _close_all_but(channel.fileno(), steps.log_descriptor())
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        os.umask(0)
+        rootfs.make_ahead(spec["mounts"])
+        received = protocol.receive(channel, marshal)
+        if received is None:
+            os._exit(1)
+        rest, fds = received
+        stdio = Stdio(**{name: fds[index] for name, index in rest["streams"].items()})
+        program = fds[rest["seccomp"]] if rest["seccomp"] >= 0 else -1
+        seccomp = os.pread(program, os.fstat(program).st_size, 0) if program >= 0 else b""
+        step = "container.rootfs"
+        _enter_root(rest, fds, spec["ids"])
+        step = "container.confine"
+        _finish(rest["process"], stdio, channel, seccomp, spec["ids"])
+    except BaseException as error:
+        _fail(channel, step, error)
+    raise AssertionError("the program has taken over")
+
+
+def _join(spec: Spec, namespaces: dict[str, int]) -> None:
+    os.setsid()
+    join_cgroups(spec["cgroups"])
+    if spec["oom_score_adj"] is not None:
+        set_oom_score_adj(spec["oom_score_adj"])
+    join_namespaces(namespaces)
+    unshare(CLONE_NEWNS | (CLONE_NEWCGROUP if spec["new_cgroup_namespace"] else 0))
+
+
+def _enter_root(spec: Spec, fds: list[int], ids: dict[str, str]) -> None:
+    with steps.step("container.rootfs", **ids):
+        os.umask(0)
+        rootfs.enter(fds[spec["root"]], spec["mounts"], fds, spec["scratch"], read_only=spec["read_only"])
 
 
 def run_exec(

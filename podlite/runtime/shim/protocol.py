@@ -13,6 +13,8 @@ packets are failures, never ignored.
         | <-- ready {…} ----------------- |     once, to the owner: the pod's namespaces are made
         | -- join {} [netns] -----------> |     the pod's network namespace; no answer
         | -- assign {identity} ---------> |     a spare sandbox's pod; no answer
+        | -- prepare {container …} -----> |     it has been created: its process is forked ahead; no answer
+        | -- discard {container} -------> |     it will not be started; no answer
         | -- start {id, container …} [fds]|
         | <-- started {id, pid, …} ------ |     or  failed {id, error, step, code}
         | -- exec {id, …} [stdio] ------> |
@@ -36,7 +38,8 @@ packets are failures, never ignored.
         | <~~ delete {grace} ~~~~~~~~~~~~ |
         | <~~ debug {container} ~~~~~~~~~ |
 
-`id` pairs an answer with its request. Standard library only: the shim runs this.
+`id` pairs an answer with its request. `ready`, and the `status` that answers `adopt`, say `prepares` where the shim
+knows prepare and discard: those of before the two came do not. Standard library only: the shim runs this.
 """
 
 from __future__ import annotations
@@ -48,9 +51,16 @@ import socket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
     Message = dict[str, Any]
+
+    class Codec(Protocol):
+        """A module that makes bytes of objects, and objects of bytes."""
+
+        def dumps(self, value: Message, /) -> bytes: ...
+        def loads(self, data: bytes, /) -> Any: ...
+
 
 # Raised by one when a message changes its meaning. A controller adopts the shims of its own version and of
 # the one before it; see podlite.runtime.shim_client.
@@ -83,9 +93,9 @@ class ProtocolError(Exception):
     """The other side sent what cannot be understood."""
 
 
-def encode(message: Message, fds: list[int]) -> tuple[bytes, list[int], int]:
+def encode(message: Message, fds: list[int], codec: Codec | None = None) -> tuple[bytes, list[int], int]:
     """(packet, descriptors to pass, descriptor to close after sending or -1)."""
-    data = dumps(message)
+    data = codec.dumps(message) if codec is not None else dumps(message)
     if len(data) <= _INLINE:
         return data, fds, -1
     memfd = os.memfd_create("podlite-message", os.MFD_CLOEXEC)
@@ -95,9 +105,12 @@ def encode(message: Message, fds: list[int]) -> tuple[bytes, list[int], int]:
     return b"@", [*fds, memfd], memfd
 
 
-def send(sock: socket.socket, message: Message, fds: list[int] | None = None) -> None:
-    """Sends one message. Raises BlockingIOError on a full non-blocking socket, OSError when the other side is gone."""
-    data, passed, extra = encode(message, fds or [])
+def send(sock: socket.socket, message: Message, fds: list[int] | None = None, codec: Codec | None = None) -> None:
+    """Sends one message. Raises BlockingIOError on a full non-blocking socket, OSError when the other side is gone.
+
+    Another `codec` than JSON is for a process and its fork, such as the module marshal.
+    """
+    data, passed, extra = encode(message, fds or [], codec)
     try:
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", passed))] if passed else []
         sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
@@ -106,7 +119,7 @@ def send(sock: socket.socket, message: Message, fds: list[int] | None = None) ->
             os.close(extra)
 
 
-def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
+def receive(sock: socket.socket, codec: Codec | None = None) -> tuple[Message, list[int]] | None:
     """Receives one message and its descriptors (close-on-exec); None when the other side has closed.
 
     Raises BlockingIOError on an empty non-blocking socket, and ProtocolError, the descriptors closed, for
@@ -136,7 +149,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
             finally:
                 os.close(memfd)
         try:
-            message = loads(data)
+            message = codec.loads(data) if codec is not None else loads(data)
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"a message is not JSON: {error}") from None
         if not isinstance(message, dict) or not isinstance(message.get("m"), str):

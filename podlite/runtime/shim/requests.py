@@ -46,6 +46,17 @@ def _assign(shim: Shim, client: Client, message: Message, fds: list[int]) -> Non
     shim.pod.assign(message["identity"], message["orphan"])
 
 
+def _prepare(shim: Shim, client: Client, message: Message, fds: list[int]) -> None:
+    """A container has been created; no answer."""
+    if not shim.ending:
+        shim.starts.ahead.prepare(message)
+
+
+def _discard(shim: Shim, client: Client, message: Message, fds: list[int]) -> None:
+    """It will not be started; no answer."""
+    shim.starts.ahead.discard(message["container"])
+
+
 def _start(shim: Shim, client: Client, message: Message, fds: list[int]) -> None:
     if shim.ending:
         raise Refused("the pod is ending")
@@ -132,7 +143,8 @@ def _states(shim: Shim, message: Message) -> Message:
         }
         for each in shim.pod.containers.values()
     ]
-    return {"m": "status", "id": message["id"], "version": protocol.VERSION, "containers": containers}
+    answer = {"m": "status", "id": message["id"], "version": protocol.VERSION, "prepares": True}
+    return {**answer, "containers": containers}
 
 
 def _namespaces(shim: Shim, client: Client, message: Message, fds: list[int]) -> None:
@@ -173,6 +185,8 @@ def _shutdown(shim: Shim, client: Client, message: Message, fds: list[int]) -> N
 HANDLERS: dict[str, Handler] = {
     "join": _join,
     "assign": _assign,
+    "prepare": _prepare,
+    "discard": _discard,
     "start": _start,
     "exec": _exec,
     "signal": _signal,

@@ -96,6 +96,31 @@ def open_paths(operations: list[Operation], scratch: str) -> None:
             operation["source"] = os.open(operation["from"], os.O_PATH | os.O_CLOEXEC)
 
 
+# Operations, and the detached mounts that `make_ahead` has made for them.
+_ahead: list[tuple[Operation, int]] = []
+
+
+def make_ahead(operations: list[Operation]) -> None:
+    """Makes the mounts of those operations that need nothing of the root, for `enter` to attach.
+
+    In the namespaces of the container. What cannot be made is left to `enter`, which will find out why.
+    """
+    for operation in operations:
+        try:
+            _ahead.append((operation, _MAKERS[operation["op"]](operation)))
+        except OSError:
+            return
+
+
+def _made(operation: Operation) -> int:
+    """The mount of an operation: that which has been made ahead, or a new one. It is the caller's. Raises OSError."""
+    for index, (made_for, mount) in enumerate(_ahead):
+        if made_for == operation:
+            del _ahead[index]
+            return mount
+    return _MAKERS[operation["op"]](operation)
+
+
 def enter(root_mount: int, operations: list[Operation], fds: list[int], scratch: str, *, read_only: bool) -> None:
     """Attaches the root and everything in it, and makes it the process's root.
 
@@ -126,12 +151,16 @@ def _sentence(error: OSError) -> str:
     return f"{text}: {error.filename}" if error.filename else text
 
 
-def _new_filesystem(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
+def _make_filesystem(operation: Operation) -> int:
+    return mounts.new_filesystem(operation["type"], operation.get("options"), operation.get("attr", 0))
+
+
+def _attach_made(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
     # The kernel's own file systems go where the specification says or nowhere: an image whose /proc is a
     # link would otherwise choose what is written to (CVE-2019-19921, CVE-2023-27561).
     target = make_dirs(root, operation["to"], symlinks=False)
     try:
-        mount = mounts.new_filesystem(operation["type"], operation.get("options"), operation.get("attr", 0))
+        mount = _made(operation)
         try:
             mounts.attach(mount, target)
         finally:
@@ -162,26 +191,44 @@ def _bind(root: int, operation: Operation, fds: list[int], scratch: str) -> None
         os.close(target)
 
 
-def _bind_path(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
+def _clone_path(operation: Operation) -> int:
     """A bind of something in the shim's own mount namespace, such as a cgroup directory or the pod's /dev/shm."""
-    target = make_dirs(root, operation["to"], symlinks=False)
+    if "source" in operation:
+        mount = mounts.clone("", dir_fd=operation["source"])
+    else:
+        mount = mounts.clone(operation["from"], recursive=False)
     try:
-        if "source" in operation:
-            mount = mounts.clone("", dir_fd=operation["source"])
-        else:
-            mount = mounts.clone(operation["from"], recursive=False)
-        try:
-            mounts.set_attributes(mount, operation.get("attr", 0))
-            mounts.attach(mount, target)
-        finally:
-            os.close(mount)
-    finally:
-        os.close(target)
+        mounts.set_attributes(mount, operation.get("attr", 0))
+    except BaseException:
+        os.close(mount)
+        raise
+    return mount
 
 
 def _devices(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
     """/dev: filled while it is still detached, so that nothing of the image can get in the way (CVE-2026-41579)."""
     target = make_dirs(root, "/dev", symlinks=False)
+    make_nodes = operation["nodes"]
+    try:
+        device_fs = _made(operation)
+        try:
+            mounts.attach(device_fs, target)
+        finally:
+            os.close(device_fs)
+        devices = operation.get("devices", ())
+        if not make_nodes:
+            for name, _, _ in _standard_nodes(operation):
+                _bind_node(root, f"/dev/{name}", f"/dev/{name}")
+        for device in devices:
+            if make_nodes:
+                _make_node(root, device)
+            else:
+                _bind_node(root, device["path"], device["host"])
+    finally:
+        os.close(target)
+
+
+def _make_devices(operation: Operation) -> int:
     make_nodes = operation["nodes"]
     # Not noexec: some programs map /dev/zero executable.
     attributes = MOUNT_ATTR_NOSUID if make_nodes else MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
@@ -191,27 +238,21 @@ def _devices(root: int, operation: Operation, fds: list[int], scratch: str) -> N
             os.mkdir(name, 0o755, dir_fd=device_fs)
         for name, to in LINKS:
             os.symlink(to, name, dir_fd=device_fs)
-        devices = operation.get("devices", ())
-        others = {device["path"] for device in devices}
         if make_nodes:
-            for name, major, minor in NODES:
-                if f"/dev/{name}" not in others:
-                    os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=device_fs)
+            for name, major, minor in _standard_nodes(operation):
+                os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=device_fs)
         if operation.get("console"):
             os.close(os.open("console", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=device_fs))
-        mounts.attach(device_fs, target)
-        if not make_nodes:
-            for name, _, _ in NODES:
-                if f"/dev/{name}" not in others:
-                    _bind_node(root, f"/dev/{name}", f"/dev/{name}")
-        for device in devices:
-            if make_nodes:
-                _make_node(root, device)
-            else:
-                _bind_node(root, device["path"], device["host"])
-    finally:
+    except BaseException:
         os.close(device_fs)
-        os.close(target)
+        raise
+    return device_fs
+
+
+def _standard_nodes(operation: Operation) -> list[tuple[str, int, int]]:
+    """Those in whose place the container has no device of its own."""
+    others = {device["path"] for device in operation.get("devices", ())}
+    return [node for node in NODES if f"/dev/{node[0]}" not in others]
 
 
 def _make_node(root: int, device: Operation) -> None:
@@ -242,18 +283,18 @@ def _bind_node(root: int, path: str, host: str) -> None:
 
 def _pts(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
     """/dev/pts: the instance that the shim took the terminal from, or a new one."""
+    if "fd" not in operation:
+        _attach_made(root, operation, fds, scratch)
+        return
     target = make_dirs(root, "/dev/pts", symlinks=False)
     try:
-        if "fd" in operation:
-            mounts.attach(fds[operation["fd"]], target)
-            return
-        mount = new_pts()
-        try:
-            mounts.attach(mount, target)
-        finally:
-            os.close(mount)
+        mounts.attach(fds[operation["fd"]], target)
     finally:
         os.close(target)
+
+
+def _make_pts(operation: Operation) -> int:
+    return new_pts()
 
 
 def new_pts(group: int = 5) -> int:
@@ -319,10 +360,17 @@ def _directory(root: int, operation: Operation, fds: list[int], scratch: str) ->
     os.close(make_dirs(root, operation["to"]))
 
 
+# What makes the mount of an operation, detached, without looking at the root.
+_MAKERS = {
+    "fs": _make_filesystem,
+    "path": _clone_path,
+    "dev": _make_devices,
+    "pts": _make_pts,
+}
 _OPERATIONS = {
-    "fs": _new_filesystem,
+    "fs": _attach_made,
     "bind": _bind,
-    "path": _bind_path,
+    "path": _attach_made,
     "dev": _devices,
     "pts": _pts,
     "mask": _mask,

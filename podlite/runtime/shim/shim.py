@@ -67,7 +67,7 @@ class Shim:
             # nobody but root may look into this process, or into what it forks, until it has exec'd.
             prctl(PR_SET_DUMPABLE, 0)
         ready: Message = {"m": "ready", "version": protocol.VERSION, "pid": os.getpid(), "shm": self.pod.shm}
-        self.tell_owner({**ready, "holder": holder})
+        self.tell_owner({**ready, "holder": holder, "prepares": True})
 
     def run(self) -> None:
         """Serves until the owner's shutdown, or until everything has ended after a foreground owner vanished."""
@@ -77,6 +77,7 @@ class Shim:
     def end(self) -> None:
         """Kills every container; the loop stops once all are reaped."""
         self.ending = True
+        self.starts.ahead.discard_all()
         for container in self.pod.containers.values():
             self.pod.kill(container)
         self._stop_if_done()
@@ -138,11 +139,13 @@ class Shim:
                 self.end()
 
     def change_owner(self, client: Client) -> None:
-        """`client` is the owner from now on; a former one is a guest."""
+        """`client` is the owner from now on; a former one is a guest. What was forked for that one's starts ends."""
         if self.owner is not None and self.owner is not client:
             self._guests.add(self.owner)
         self._guests.discard(client)
         self.owner = client
+        # An owner of before there was such a thing would not know that its containers' cgroups are not empty.
+        self.starts.ahead.discard_all()
 
     def tell_owner(self, message: Message) -> None:
         """An event, with the spans that have been measured here; nobody hears it where there is no owner."""

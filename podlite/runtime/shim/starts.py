@@ -12,6 +12,7 @@ import time
 
 from podlite.linux import terminal
 from podlite.runtime.shim import init
+from podlite.runtime.shim.ahead import Ahead
 from podlite.runtime.shim.container import FAILED, RUNNING, STARTING, Container, Output
 from podlite.runtime.shim.fork import NEW_PID_NAMESPACE, Start
 from podlite.runtime.shim.logs import LogWriter
@@ -28,16 +29,29 @@ if TYPE_CHECKING:
     from podlite.runtime.shim.protocol import Message
 
 
+class _Asked:
+    """A start that has not been answered yet."""
+
+    __slots__ = ("client", "container", "request", "start")
+
+    def __init__(self, client: Client, request: int, container: Container, start: Start) -> None:
+        self.client = client
+        self.request = request
+        self.container = container
+        self.start = start
+
+
 class Starts:
-    """The starts that have not been answered yet; `on_failed()` is called after each that did not work."""
+    """The starts of a pod's containers; `on_failed()` is called after each that did not work."""
 
     def __init__(self, pod: Pod, on_failed: Callable[[], None]) -> None:
+        self.ahead = Ahead(pod)
         self._pod = pod
         self._on_failed = on_failed
-        self._by_pid: dict[int, tuple[Start, Container]] = {}  # until execve or exit
+        self._by_pid: dict[int, _Asked] = {}  # until execve or exit
 
     def begin(self, client: Client, message: Message, fds: list[int]) -> None:
-        """Forks the container's first process; it is answered when that has exec'd. Raises OSError, Refused."""
+        """Has the container's first process go on to execve, and is answered then. Raises OSError, Refused."""
         pod = self._pod
         old = pod.containers.get(message["container"])
         if old is not None and old.state in (STARTING, RUNNING):
@@ -52,26 +66,33 @@ class Starts:
             if message["seccomp"] >= 0:
                 program = fds[message["seccomp"]]
                 container.seccomp = os.pread(program, os.fstat(program).st_size, 0)
-            start = self._fork(client, container, message, fds)
+            start = self._begin(container, message, fds)
         except BaseException:
             container.release()
             raise
         pod.containers[container.id] = container
-        self._by_pid[container.pid] = (start, container)
+        self._by_pid[container.pid] = _Asked(client, message["id"], container, start)
         pod.loop.watch(start.channel.fileno(), lambda events: self.progress(container.pid))
 
-    def _fork(self, client: Client, container: Container, message: Message, fds: list[int]) -> Start:
+    def _begin(self, container: Container, message: Message, fds: list[int]) -> Start:
+        """The process that has been forked ahead goes on, or else one is forked."""
         child_ends: list[int] = []
         try:
             stdio = self._open_stdio(container, message, fds, child_ends)
             self._pod.hand_over(stdio)
-            channel = self._fork_into(container, message, fds, stdio)
+            forked = self.ahead.take(message)
+            if forked is not None and forked.go(message, fds, stdio):
+                container.pid, container.pidfd = forked.pid, forked.pidfd
+                start = forked.start
+            else:
+                if forked is not None:
+                    self.ahead.drop(forked)
+                start = Start(self._fork(container, message, fds, stdio))
         finally:
             for fd in child_ends:
                 os.close(fd)
-        if container.terminal >= 0:
-            container.pump(Output(container.terminal, b"stdout"))
-        return Start(client, message["id"], channel)
+        container.pump()
+        return start
 
     def _open_stdio(self, container: Container, message: Message, fds: list[int], child_ends: list[int]) -> init.Stdio:
         """The container's ends of its streams; those in `child_ends` are closed once it has been forked."""
@@ -85,6 +106,7 @@ class Starts:
                     operation["fd"] = len(fds) - 1
             master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=pts)
             container.terminal = stdio.terminal = master
+            container.outputs.append(Output(master, b"stdout"))
             terminal.unlock(master)
             if ids:
                 # The only terminal of this instance; the pod's root has no power over what the host's root owns.
@@ -98,14 +120,14 @@ class Starts:
                 read, write = os.pipe2(os.O_CLOEXEC)
                 child_ends.append(write)
                 setattr(stdio, name, write)
-                container.pump(Output(read, name.encode()))
+                container.outputs.append(Output(read, name.encode()))
             if message["stdin"]:
                 read, container.stdin = os.pipe2(os.O_CLOEXEC)
                 child_ends.append(read)
                 stdio.stdin = read
         return stdio
 
-    def _fork_into(self, container: Container, message: Message, fds: list[int], stdio: init.Stdio) -> socket.socket:
+    def _fork(self, container: Container, message: Message, fds: list[int], stdio: init.Stdio) -> socket.socket:
         """Forks the container's first process where it belongs; returns the channel on which it tells how it goes."""
         pod = self._pod
         namespaces = {name: fd for name, fd in pod.namespaces.items() if name in message["join"] and name != "pid"}
@@ -124,7 +146,7 @@ class Starts:
                 if namespace == NEW_PID_NAMESPACE and pod.config["ids"]:
                     del namespaces["user"]  # it is in it
                 message["user_namespace"] = bool(pod.config["ids"])
-                message["cgroups"] = pod.forker.cgroup_files(container)
+                message["cgroups"] = pod.forker.cgroup_files(container.cgroup, container.cgroups)
                 init.run_container(message, fds, stdio, namespaces, theirs, container.seccomp)
         except BaseException:
             ours.close()
@@ -132,16 +154,14 @@ class Starts:
         finally:
             theirs.close()
         container.pid = pid
-        ours.setblocking(False)
         return ours
 
     def progress(self, pid: int) -> None:
         """Takes in what a container between fork and execve says; nothing for any other process."""
-        if pid not in self._by_pid:
+        asked = self._by_pid.get(pid)
+        if asked is None or not asked.start.listen(self._pod.loop):
             return
-        start, container = self._by_pid[pid]
-        if not start.listen(self._pod.loop):
-            return
+        start, container = asked.start, asked.container
         del self._by_pid[pid]
         container.started_ns = time.monotonic_ns()
         if start.failure is None:
@@ -150,10 +170,10 @@ class Starts:
                 start.spans.append(["container.exec", start.spans[-1][2], container.started_ns, "container"])
             container.state = RUNNING
             container.started_at = time.time_ns()
-            start.client.send(
+            asked.client.send(
                 {
                     "m": "started",
-                    "id": start.request,
+                    "id": asked.request,
                     "container": container.id,
                     "pid": pid,
                     "started_at": container.started_at,
@@ -163,5 +183,5 @@ class Starts:
             )
             return
         container.state = FAILED
-        start.client.send({**start.failure, "m": "failed", "id": start.request, "spans": start.spans})
+        asked.client.send({**start.failure, "m": "failed", "id": asked.request, "spans": start.spans})
         self._on_failed()
