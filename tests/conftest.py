@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import importlib.machinery
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,24 @@ hypothesis.settings.load_profile("podlite")
 # gRPC starts its threads again in a child of fork(2), and then that cannot make a user namespace (unshare(2), EINVAL):
 # tests that fork in this process would fail, or be skipped, where those of the wire have been before.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
+
+class PlainImports:
+    """podlite's modules are imported as they are.
+
+    pytest would rewrite their assertions, for podlite is a plugin of it. That goes through `ast`, and many are imported
+    late, in a process with threads, where Python 3.11 fails at it now and then (SystemError: AST constructor recursion
+    depth mismatch; python/cpython#106905).
+    """
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, target: object = None) -> object:
+        if name.partition(".")[0] != "podlite":
+            return None
+        return importlib.machinery.PathFinder.find_spec(name, path)
+
+
+sys.meta_path.insert(0, PlainImports)  # type: ignore[arg-type]
 
 REAL = tuple(Path(__file__).parent / name for name in ("integration", "conformance"))
 
