@@ -26,6 +26,7 @@ from podlite.agent.sources.directory import CHECK_SECONDS, DirectorySource
 from podlite.agent.sources.url import UrlSource
 from podlite.errors import PodliteError
 from podlite.kubelet.gotime import rfc3339
+from podlite.kubelet.kubelet import PodNotFound
 from podlite.runtime.locks import FileLock
 from podlite.version import __version__
 
@@ -148,5 +149,7 @@ class Agent:
     async def _delete(self, uid: str, grace: int) -> None:
         try:
             await self.controller.delete(uid, grace if grace >= 0 else None)
+        except PodNotFound:
+            pass  # it is gone already
         except (PodliteError, OSError) as error:
             log.warning("a pod cannot be deleted", uid=uid, why=str(error))

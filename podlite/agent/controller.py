@@ -131,12 +131,15 @@ class PodController:
                 raise
 
     async def delete(self, uid: str, grace: int | None) -> Pod:
-        """Asks for the end of a pod; that is written down before this returns. Raises PodNotFound, OSError."""
-        await self._kubelet.delete_pod(uid, grace)
+        """Asks for the end of a pod; that is written down before this returns. Raises PodNotFound, OSError.
+
+        PodNotFound also of one that is gone at once: it does not come back either.
+        """
         pod = self._kubelet.pod(uid)
+        await self._kubelet.delete_pod(uid, grace)
         if not is_static(pod):
             await self._store(uid)
-        return pod
+        return self._kubelet.pod(uid)
 
     async def put_object(self, value: ConfigMap | Secret) -> None:
         """Raises KubeletError for a change of an immutable one, OSError."""
@@ -254,9 +257,11 @@ class PodController:
             log.error("what became of a pod cannot be written down", pod=pod_name(pod), why=explain(error))
 
     async def _store(self, uid: str) -> None:
-        """Writes down a pod as it is now; one that is gone is not written again. Raises OSError."""
+        """Writes down a pod as it is now, or that it is gone. Raises OSError."""
         async with self._lock_of(uid):
             if not self._has(uid):
+                # Now, not only when `follow_changes` comes to it: whoever waits for this is told then.
+                await self._in_turn(self._durable.remove_pod, uid)
                 return
             pod = self._kubelet.pod(uid)
             self._written[uid] = (pod.status.phase, has_started(pod))

@@ -14,9 +14,11 @@ from podlite.agent.controller import PodController
 from podlite.agent.durable import DurableStore
 from podlite.agent.node import Node
 from podlite.agent.sources.manifests import ManifestSource
+from podlite.kubelet.kubelet import PodNotFound
 from tests.support.agents import manifest
 from tests.support.clock import settle
 from tests.support.kubelet import a_bench
+from tests.support.pods import a_pod
 
 pytestmark = pytest.mark.anyio
 
@@ -45,3 +47,27 @@ async def test_a_pod_that_ends_while_the_agent_opens_begins_again(tmp_path: Path
         await settle()
         assert [each.metadata.uid for each in bench.kubelet.pods()] == [pod.metadata.uid]
         tasks.cancel_scope.cancel()
+
+
+async def test_a_deleted_pod_that_is_gone_at_once_does_not_come_back(tmp_path: Path) -> None:
+    """The agent may be killed as soon as it has answered: what it has answered is written down."""
+    async with a_bench(tmp_path) as bench:
+        options: Any = SimpleNamespace()
+        durable = DurableStore(str(tmp_path / "state"))
+        controller = PodController(Node(options, bench.runtime, bench.kubelet), durable)
+        pod = await controller.create(a_pod())
+        await settle()
+        [stored] = durable.pods()
+        assert stored.metadata.uid == pod.metadata.uid
+        delete = bench.kubelet.delete_pod
+
+        async def at_once(uid: str, grace: int | None = None) -> None:
+            await delete(uid, grace)
+            while bench.kubelet.pods():
+                await bench.clock.advance(1)
+
+        bench.kubelet.delete_pod = at_once  # type: ignore[method-assign, assignment]
+        with pytest.raises(PodNotFound):
+            await controller.delete(pod.metadata.uid, 0)
+        # Nobody has followed the changes.
+        assert durable.pods() == []
