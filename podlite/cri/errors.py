@@ -53,6 +53,10 @@ class ImageError(CRIError):
         self.reason = reason
 
 
+class ImageNotFoundError(ImageError, NotFoundError):
+    """NOT_FOUND: no registry that was asked has the image."""
+
+
 class StartError(CRIError):
     """UNKNOWN: the container's process could not be started.
 

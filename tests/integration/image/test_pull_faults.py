@@ -21,7 +21,7 @@ import trustme
 from blockbuster import blockbuster_ctx
 
 from podlite import steps
-from podlite.cri.errors import ImageError
+from podlite.cri.errors import ImageError, ImageNotFoundError
 from podlite.cri.types import AuthConfig
 from podlite.runtime.image.limits import Limits
 from podlite.runtime.image.registry.progress import UNPACKING, LayerState, Silence
@@ -128,7 +128,8 @@ def test_what_does_not_pass_is_given_up(registry: FaultRegistry, puller: Puller)
 
 
 def test_what_is_meant_is_not_tried_again(registry: FaultRegistry, puller: Puller) -> None:
-    with pytest.raises(ImageError, match="has no tag 1 of demo") as caught:
+    # To a client of CRI it is NOT_FOUND, as by containerd.
+    with pytest.raises(ImageNotFoundError, match="has no tag 1 of demo") as caught:
         puller.pull(NAME)
     assert caught.value.reason == "ErrImagePull"
     assert len(registry.requests) == 1

@@ -127,6 +127,9 @@ def test_plugins_beside_the_list(tmp_path: Path) -> None:
         (conflist(plugins=[]), "its plugins are no list with something in it"),
         (conflist(plugins=[{}]), "a plugin in it has no type"),
         (conflist(plugins=[{"type": "../x"}]), "the type of a plugin is the name of a program"),
+        # SPEC.md section 1, "Plugin configuration objects": both are dictionaries.
+        (conflist(plugins=[{"type": "x", "args": []}]), "the args of the plugin x are no object"),
+        (conflist(plugins=[{"type": "x", "capabilities": ["ips"]}]), "the capabilities of the plugin x are no object"),
         (conflist(cniVersion="0.2.0"), "it is for version 0.2.0 of CNI, and podlite speaks 0.3.0 to 1.1.0"),
         (conflist(cniVersion="2.0.0", cniVersions=["3.0.0"]), "it is for version 2.0.0 or 3.0.0 of CNI"),
         ({"name": "x", "plugins": [{"type": "y"}]}, "it is for version 0.1.0 of CNI"),

@@ -97,7 +97,7 @@ class Transport:
         said = await self._said(response)
         fact = f"{self.host} answered {response.status_code}{f' ({said})' if said else ''}"
         if response.status_code == 404:
-            return RegistryFailure(f"{self.host} has no {what}{f' ({said})' if said else ''}")
+            return RegistryFailure(f"{self.host} has no {what}{f' ({said})' if said else ''}", not_found=True)
         if response.status_code in (401, 403):
             return self.authorizer.denied(fact)
         if response.status_code in TRANSIENT:

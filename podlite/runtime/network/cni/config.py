@@ -180,6 +180,9 @@ def _plugin(raw: Any, path: str) -> Plugin:
         raise _wrong(path, "a plugin in it has no type")
     if "/" in kind or kind in (".", ".."):
         raise _wrong(path, f"the type of a plugin is the name of a program, not a path: {kind!r}")
+    for key in ("args", "capabilities"):
+        if not isinstance(raw.get(key, {}), dict):
+            raise _wrong(path, f"the {key} of the plugin {kind} are no object")
     return dict(raw)
 
 
