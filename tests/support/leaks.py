@@ -54,17 +54,26 @@ def _processes() -> set[str]:
 
 
 def processes_titled(prefix: str) -> Iterable[tuple[int, str]]:
-    """(pid, title) of every process whose title begins so, but those in other pid namespaces: another podlite's."""
-    own = os.readlink("/proc/self/ns/pid")
+    """(pid, title) of every process whose title begins so, but those in other pid namespaces: another podlite's.
+
+    The first process of a namespace just below ours is our podlite's, though: a pod's pause.
+    """
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/cmdline", "rb") as file:
                     title = file.read().rstrip(b"\0").decode(errors="replace")
-                if title.startswith(prefix) and os.readlink(f"/proc/{name}/ns/pid") == own:
+                if title.startswith(prefix) and _is_ours(name):
                     yield int(name), title
             except OSError:
                 continue
+
+
+def _is_ours(pid: str) -> bool:
+    """Raises OSError for one that is gone."""
+    with open(f"/proc/{pid}/status") as file:
+        numbers = next(line.split()[1:] for line in file if line.startswith("NSpid:"))
+    return len(numbers) == 1 or (len(numbers) == 2 and numbers[1] == "1")
 
 
 def children() -> set[int]:

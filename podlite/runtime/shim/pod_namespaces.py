@@ -201,6 +201,7 @@ def start_pause(namespaces: dict[str, int], cgroups: list[str], scratch: str, fo
         pid, pidfd = forker.fork(NEW_PID_NAMESPACE, "")
         if pid == 0:
             # In a user namespace of the pod's it is already.
+            parent.close()  # or it would never see that the shim has ended
             _pause({name: fd for name, fd in namespaces.items() if name != "user"}, cgroups, scratch, child)
         os.close(pidfd)
     finally:

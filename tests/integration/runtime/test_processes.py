@@ -17,6 +17,7 @@ from podlite.runtime.layout import Layout
 from podlite.runtime.network.none import NoneNetwork
 from podlite.runtime.service import Runtime
 from podlite.runtime.shim_client import ShimClient
+from tests.support.agents import until
 from tests.support.containers import container_config, run, sandbox_config, start
 from tests.support.escapes import USER, said
 from tests.support.leaks import has_ended
@@ -249,3 +250,27 @@ async def test_a_shared_pid_namespace_whose_pid_one_was_killed(runtime: Runtime)
     script = ["/bin/sh", "-c", "cat /proc/1/comm"]
     again = await run(runtime, id, container_config(script, "b", namespace_options=options))
     assert again.stdout == "podlite: pause\n"
+
+
+PAUSE = """
+import sys
+from podlite.runtime.shim.fork import Forker
+from podlite.runtime.shim.pod_namespaces import start_pause
+start_pause({}, [sys.argv[1]], sys.argv[2], Forker())
+"""
+
+
+def test_a_pause_whose_shim_ends_before_it_is_ready_ends_too(tmp_path: Path) -> None:
+    """Its parent-death signal comes only after its change of user, which clears it (prctl(2)): until then it has to see."""
+    gate, scratch = tmp_path / "cgroup.procs", tmp_path / "scratch"
+    os.mkfifo(gate)
+    scratch.mkdir()
+    shim = subprocess.Popen(["unshare", "--mount", sys.executable, "-c", PAUSE, str(gate), str(scratch)])
+    try:
+        (pause,) = until(lambda: Path(f"/proc/{shim.pid}/task/{shim.pid}/children").read_text().split())
+    finally:
+        shim.kill()
+        shim.wait()
+    assert not has_ended(int(pause))
+    with gate.open("rb"):  # it waits for a reader
+        until(lambda: has_ended(int(pause)))
