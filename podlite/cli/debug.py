@@ -52,15 +52,16 @@ def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
         raise PodliteError(f"pod {pods.full_name(found.pod)} is not running, it is {found.shown().status.phase}")
     container = debug_container(found.pod, arguments, arguments.command)
     _ask(found, container)
+    import anyio
+
+    from podlite.cli.debug_follow import follow_debugger, taken_on
+
     if arguments.detach:
+        anyio.run(taken_on, found, container.name)
         print(container.name, flush=True)
         return 0
     if not arguments.container and not arguments.quiet:
         terminal.note(f"Defaulting debug container name to {container.name}.")
-    import anyio
-
-    from podlite.cli.debug_follow import follow_debugger
-
     return anyio.run(follow_debugger, found, container)
 
 

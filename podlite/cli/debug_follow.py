@@ -41,6 +41,12 @@ _STUCK = frozenset(
 )
 
 
+async def taken_on(found: WrittenPod, name: str) -> None:
+    """Until whoever looks at the pod sees the container in it. Raises PodliteError."""
+    with StatusWatch(found, name) as watch:
+        await watch.known()
+
+
 async def follow_debugger(found: WrittenPod, container: EphemeralContainer) -> int:
     """Until the container has ended; returns its exit code. Raises PodliteError where it does not start."""
     with StatusWatch(found, container.name) as watch:
@@ -108,6 +114,14 @@ class StatusWatch:
 
     def __exit__(self, *error: object) -> None:
         os.close(self._inotify)
+
+    async def known(self) -> None:
+        """Until the container is in the pod's spec. Raises PodliteError."""
+        with anyio.move_on_after(_START_SECONDS) as limit:
+            while all(each.name != self._name for each in self._find().spec.ephemeral_containers):
+                await self._change()
+        if limit.cancelled_caught:
+            raise PodliteError(f"the podlite that runs the pod does not take on container {self._name}")
 
     async def started(self) -> ContainerStatus:
         """Its status once it runs, or has run."""

@@ -17,7 +17,7 @@ import random
 import signal
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,12 @@ class Soak:
         self.done: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self._count = 0
+        # What was done last, for whoever has to find out why.
+        self.history: deque[str] = deque(maxlen=60)
+
+    def _did(self, what: str) -> None:
+        now = time.time()
+        self.history.append(f"{time.strftime('%H:%M:%S', time.gmtime(now))}.{int(now * 1000) % 1000:03} {what}")
 
     def run(self, seconds: float) -> None:
         """Raises AssertionError where the machine is not what the oracle says."""
@@ -126,14 +132,18 @@ class Soak:
             self._forget(wanted.name)
             return
         self.wanted[wanted.name] = wanted
+        self._did(f"{wanted.name} created")
         self.done["created"] += 1
 
     def _forget(self, name: str) -> None:
+        self._did(f"{name} is to be forgotten")
         try:
             self.machine.delete(name)
         except AnswerError as error:
             assert error.reason == "NotFound", error
+            self._did(f"{name} was not found")
         self.machine.gone(name)
+        self._did(f"{name} is gone")
 
     def _drop(self) -> None:
         if len(self.wanted) >= self.most:
@@ -152,12 +162,14 @@ class Soak:
         if wanted.static:
             path = self.machine.manifests / f"{wanted.name.removesuffix(f'-{self.machine.node}')}.json"
             path.unlink()
+            self._did(f"{wanted.name}'s manifest removed")
             del self.wanted[wanted.name]
             return
         # Should the agent die before it answers, the deletion may have been taken on or not: it is asked for again.
         del self.wanted[wanted.name]
         try:
             self.machine.delete(wanted.name, grace=self.random.choice((0, 1)))
+            self._did(f"{wanted.name} deleted")
         except NoAgentError:
             self._replace("killed by a fault")
             self._forget(wanted.name)
@@ -183,17 +195,20 @@ class Soak:
         machine.client.close()
         self.faults[f"agent {why}"] += 1
         faults = self.random.choice(FAULTS)
+        self._did(f"agent {why}, the next one armed with {faults or 'nothing'}")
         machine.start(faults=faults, wait=False)
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if machine.process.poll() is not None:
                 self.faults["agent killed by a fault"] += 1
+                self._did("agent killed by a fault as it began")
                 machine.start(wait=False)
             try:
                 if machine.client.request("GET", "/healthz"):
                     break
             except NoAgentError:
                 time.sleep(0.01)
+        self._did(f"agent {machine.process.pid} answers")
         if faults:
             self.faults[f"armed: {faults.partition('=')[0]}"] += 1
 
@@ -278,6 +293,7 @@ class Soak:
         """What there is to know of it, for whoever has to find out why."""
         machine = self.machine
         print(self.report())
+        print(*self.history, sep="\n")
         differences = self._differences()
         print(differences)
         for pod in machine.pods():

@@ -261,7 +261,7 @@ start_pause({}, [sys.argv[1]], sys.argv[2], Forker())
 
 
 def test_a_pause_whose_shim_ends_before_it_is_ready_ends_too(tmp_path: Path) -> None:
-    """Its parent-death signal comes only after its change of user, which clears it (prctl(2)): until then it has to see."""
+    """Its parent-death signal comes after its change of user, which clears it (prctl(2)): until then it has to see."""
     gate, scratch = tmp_path / "cgroup.procs", tmp_path / "scratch"
     os.mkfifo(gate)
     scratch.mkdir()
