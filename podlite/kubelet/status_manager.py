@@ -105,6 +105,7 @@ class StatusManager:
     def set(self, pod: Pod, new: PodStatus) -> bool:
         """Makes `new` the status of the pod; says whether that changed anything.
 
+        `pod` is what it was computed of. It may have changed since by `set_spec`: its deletion may have been asked for.
         A container that came back from an end that its restart policy makes final is a mistake: such a status
         is dropped, and logged.
         """
@@ -115,7 +116,6 @@ class StatusManager:
         if problem:
             log.error("status update aborted", pod=labels.pod_name(pod), why=problem)
             return False
-        record.pod = pod
         changed = new != record.status
         record.status = new
         self._publish(record)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
+from msgspec import structs
 
 from podlite.agent.controller import PodController
 from podlite.agent.durable import DurableStore
@@ -71,3 +73,30 @@ async def test_a_deleted_pod_that_is_gone_at_once_does_not_come_back(tmp_path: P
             await controller.delete(pod.metadata.uid, 0)
         # Nobody has followed the changes.
         assert durable.pods() == []
+
+
+async def test_a_deletion_stays_while_a_sync_of_the_pod_before_it_ends(tmp_path: Path) -> None:
+    """What a sync computes is the status, of the pod that it began with: not the pod that is written down and shown."""
+    async with a_bench(tmp_path) as bench:
+        options: Any = SimpleNamespace()
+        durable = DurableStore(str(tmp_path / "state"))
+        controller = PodController(Node(options, bench.runtime, bench.kubelet), durable)
+        before = await controller.create(a_pod())
+        uid = before.metadata.uid
+        await settle()
+        delete = bench.kubelet.delete_pod
+
+        async def meanwhile(uid: str, grace: int | None = None) -> None:
+            await delete(uid, grace)
+            bench.kubelet._statuses.set(before, structs.replace(bench.kubelet.pod(uid).status, message="later"))
+
+        bench.kubelet.delete_pod = meanwhile  # type: ignore[method-assign, assignment]
+        written = []
+        durable.put_pod = written.append  # type: ignore[method-assign]
+        with suppress(PodNotFound):  # by then it may be gone
+            await controller.delete(uid, 30)
+        [pod] = written
+        assert pod.metadata.deletion_timestamp is not None
+        assert (pod.metadata.deletion_grace_period_seconds, pod.status.message) == (30, "later")
+        while bench.kubelet.pods():
+            await bench.clock.advance(1)
