@@ -136,14 +136,18 @@ class Soak:
         self.done["created"] += 1
 
     def _forget(self, name: str) -> None:
+        """Deletes a pod of which it is not known whether it is there, until an agent has answered."""
         self._did(f"{name} is to be forgotten")
-        try:
-            self.machine.delete(name)
-        except AnswerError as error:
-            assert error.reason == "NotFound", error
-            self._did(f"{name} was not found")
-        self.machine.gone(name)
-        self._did(f"{name} is gone")
+        while True:
+            try:
+                self.machine.delete(name)
+                return
+            except AnswerError as error:
+                assert error.reason == "NotFound", error
+                return
+            except NoAgentError:
+                # Its end may be what the fault waited for.
+                self._replace("killed by a fault")
 
     def _drop(self) -> None:
         if len(self.wanted) >= self.most:
