@@ -273,11 +273,6 @@ class Row(msgspec.Struct, frozen=True):
     harmless: tuple[Any, ...] = ()
 
 
-def check_support(pod: Pod) -> list[Problem]:
-    """A problem for each refused field that the pod uses. The pod has been defaulted."""
-    return used_fields(pod)[0]
-
-
 def used_fields(pod: Pod) -> tuple[list[Problem], list[str]]:
     """(a problem for each refused field that the pod uses, a sentence about those that are accepted and would have made
     a difference, by reason). The pod has been defaulted."""
@@ -293,11 +288,6 @@ def used_fields(pod: Pod) -> tuple[list[Problem], list[str]]:
         f'Pod "{name}": {", ".join(paths)} {"has" if len(paths) == 1 else "have"} no effect here: {reason}.'
         for reason, paths in idle.items()
     ]
-
-
-def accepted_in_use(pod: Pod) -> list[tuple[str, str]]:
-    """The fields (path, reason) that the pod uses and podlite does not act on."""
-    return [(path, reason) for path, status, reason in _used(pod) if status == ACCEPTED]
 
 
 def _without_indices(path: str) -> str:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from podlite.agent.printers.duration import age
 from podlite.agent.printers.pods import NONE
-from podlite.agent.printers.tables import COLUMNS, cells
+from podlite.agent.printers.tables import COLUMNS, cells, object_type
 from podlite.api.decode import from_builtins
 from podlite.cli.jsonpath import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from podlite.api.base import Object
     from podlite.cli.api import Kind
 
 Plain = dict[str, Any]
@@ -98,9 +97,4 @@ def escaped(text: str) -> str:
 
 
 def _typed(kind: Kind, value: Plain) -> Any:
-    from podlite.api.config import ConfigMap, Secret
-    from podlite.api.events import Event
-    from podlite.api.pod import Pod
-
-    kinds: dict[str, type[Object]] = {"Pod": Pod, "Event": Event, "ConfigMap": ConfigMap, "Secret": Secret}
-    return from_builtins(value, kinds[kind.kind])
+    return from_builtins(value, object_type(kind.kind))

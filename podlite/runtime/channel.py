@@ -6,7 +6,8 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -124,14 +125,9 @@ class Channel:
 
     async def request(self, message: Message, fds: list[int] | None = None) -> tuple[Message, list[int]]:
         """Sends a request and waits for its answer. Raises Reply for a `failed` one, ChannelClosedError."""
-        future = self.new_request(message)
-        try:
+        with self._asked(message) as future:
             await self.send(message, fds)
             return await future
-        finally:
-            self._pending.pop(message["id"], None)
-            if future.done() and not future.cancelled():
-                future.exception()  # seen: a failure that came with a cancellation is not reported twice
 
     async def request_made(self, make: Callable[[], tuple[Message, list[int]]]) -> tuple[Message, list[int]]:
         """`request` with what `make` returns. It is called on a worker thread, and what it returns sent from there.
@@ -139,20 +135,26 @@ class Channel:
         The descriptors are closed. Raises what `make` raises too.
         """
         numbered: Message = {}
-        future = self.new_request(numbered)
-        try:
+        with self._asked(numbered) as future:
             unsent = await blocking.run(self._send_made, make, numbered["id"])
             if unsent is not None:
                 message, fds = unsent
                 try:
                     await self.send(message, fds)
                 finally:
-                    self._close_all(fds)
+                    _close_all(fds)
             return await future
+
+    @contextmanager
+    def _asked(self, message: Message) -> Iterator[asyncio.Future[tuple[Message, list[int]]]]:
+        """The answer to a message, which is numbered; nobody waits for it any more afterwards."""
+        future = self.new_request(message)
+        try:
+            yield future
         finally:
-            self._pending.pop(numbered["id"], None)
+            self._pending.pop(message["id"], None)
             if future.done() and not future.cancelled():
-                future.exception()
+                future.exception()  # seen: a failure that came with a cancellation is not reported twice
 
     def _send_made(
         self, make: Callable[[], tuple[Message, list[int]]], request: int
@@ -164,19 +166,13 @@ class Channel:
             protocol.send(self._sock, message, fds)
         except BlockingIOError:
             return message, fds
-        except OSError as error:
-            self._close_all(fds)
-            raise ChannelClosedError from error
-        except BaseException:
-            self._close_all(fds)
+        except BaseException as error:
+            _close_all(fds)
+            if isinstance(error, OSError):
+                raise ChannelClosedError from error
             raise
-        self._close_all(fds)
+        _close_all(fds)
         return None
-
-    @staticmethod
-    def _close_all(fds: list[int]) -> None:
-        for fd in fds:
-            os.close(fd)
 
     async def send(self, message: Message, fds: list[int] | None = None) -> None:
         """Sends a message that has no answer, or one of `new_request`. Raises ChannelClosedError."""
@@ -241,3 +237,8 @@ class Channel:
 def failure_text(message: dict[str, Any]) -> str:
     """The sentence of a `failed` answer."""
     return str(message.get("error") or "no reason was given")
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

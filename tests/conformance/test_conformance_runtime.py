@@ -27,6 +27,13 @@ pytestmark = [pytest.mark.root, pytest.mark.anyio]
 NOBODY = "0" * 64
 
 
+async def logged(path: str, output: bytes) -> None:
+    """Waits until a container has written exactly that."""
+    with anyio.fail_after(60):
+        while read_log(path)["stdout"] != output:
+            await anyio.sleep(0.01)
+
+
 async def code_of(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str]:
     """The status that a call ends in, and its sentence."""
     try:
@@ -387,12 +394,9 @@ async def test_a_stop_that_is_asked_for_again(client: Client, layout: Layout) ->
     script = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.01; done"
     id = await client.container(sandbox, config, ["/bin/sh", "-c", script])
     path = f"{config.log_directory}/main.log"
-    with anyio.fail_after(60):
-        while read_log(path)["stdout"] != b"ready\n":
-            await anyio.sleep(0.01)
-        call = client.StopContainer(container_id=id, timeout=600)
-        while read_log(path)["stdout"] != b"ready\nasked\n":
-            await anyio.sleep(0.01)
+    await logged(path, b"ready\n")
+    call = client.StopContainer(container_id=id, timeout=600)
+    await logged(path, b"ready\nasked\n")
     call.cancel()
     await client.StopContainer(container_id=id, timeout=1)
     assert (await client.ContainerStatus(container_id=id)).status.exit_code == 137
@@ -528,15 +532,11 @@ async def test_a_rotated_log_is_opened_anew(client: Client, layout: Layout) -> N
     script = "echo before; while [ ! -e /tmp/go ]; do sleep 0.01; done; echo after; sleep 1000"
     id = await client.container(sandbox, config, ["/bin/sh", "-c", script])
     path = f"{config.log_directory}/main.log"
-    with anyio.fail_after(60):
-        while read_log(path)["stdout"] != b"before\n":
-            await anyio.sleep(0.01)
+    await logged(path, b"before\n")
     os.rename(path, f"{path}.old")
     await client.ReopenContainerLog(container_id=id)
     await client.ExecSync(container_id=id, cmd=["/bin/sh", "-c", "mkdir -p /tmp; : > /tmp/go"])
-    with anyio.fail_after(60):
-        while read_log(path)["stdout"] != b"after\n":
-            await anyio.sleep(0.01)
+    await logged(path, b"after\n")
     assert read_log(f"{path}.old")["stdout"] == b"before\n"
 
 

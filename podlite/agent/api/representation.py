@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from podlite.agent.api.errors import ApiError, bad_request
 from podlite.agent.api.negotiate import AS_IT_IS, PARTIAL, PARTIAL_LIST, TABLE, Form, negotiate, not_acceptable
-from podlite.agent.printers.tables import COLUMNS, cells, conditions
+from podlite.agent.printers.tables import COLUMNS, cells, conditions, object_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,7 +77,7 @@ class Representation:
         if self.is_plain:
             meta = {"resourceVersion": version, "creationTimestamp": None}
             return {"kind": self._kind, "apiVersion": "v1", "metadata": meta}
-        empty = _empty(self._kind)
+        empty = object_type(self._kind)()
         empty.metadata.resource_version = version
         return self.one(empty)
 
@@ -120,15 +120,6 @@ class Representation:
 
 def _at(version: str) -> Plain:
     return {"metadata": {"resourceVersion": version}}
-
-
-def _empty(kind: str) -> Any:
-    from podlite.api.config import ConfigMap, Secret
-    from podlite.api.events import Event
-    from podlite.api.pod import Pod
-
-    kinds: dict[str, Any] = {"Pod": Pod, "Event": Event, "ConfigMap": ConfigMap, "Secret": Secret}
-    return kinds[kind]()
 
 
 def representation(request: Request, kind: str) -> Representation:

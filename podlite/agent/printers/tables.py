@@ -65,6 +65,16 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 }
 
 
+def object_type(kind: str) -> type[Any]:
+    """The class of the objects of a kind that there is a table of."""
+    from podlite.api.config import ConfigMap, Secret
+    from podlite.api.events import Event
+    from podlite.api.pod import Pod
+
+    kinds: dict[str, type[Any]] = {"Pod": Pod, "Event": Event, "ConfigMap": ConfigMap, "Secret": Secret}
+    return kinds[kind]
+
+
 def cells(kind: str, value: Any, now_ns: int) -> list[Cell]:
     """An object's cells at `now_ns` nanoseconds since the epoch, one for each of the kind's columns."""
     return _PRINTERS[kind](value, now_ns)

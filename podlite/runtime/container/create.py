@@ -286,7 +286,5 @@ def remove_blocking(runtime: Runtime, container: Container) -> None:
         journal = runtime.journal(container.sandbox)
     except FileNotFoundError:
         return  # its sandbox was removed while it was created: the record has gone with it
-    try:
+    with journal:
         journal.append({"removed": container.id})
-    finally:
-        journal.close()

@@ -137,11 +137,8 @@ async def _kill_cancelled(runtime: Runtime, container: Container) -> None:
 def _record(runtime: Runtime, container: Container, entry: Message) -> None:
     """Writes down how far the container has come, for whoever adopts it. Blocking."""
     try:
-        journal = runtime.journal(container.sandbox)
-        try:
+        with runtime.journal(container.sandbox) as journal:
             journal.append(entry)
-        finally:
-            journal.close()
     except OSError as error:
         log.warning("a container's record cannot be written", why=str(error.strerror), **container.ids)
 

@@ -54,11 +54,8 @@ async def update_container_resources(runtime: Runtime, container_id: str, linux:
 
 def _record(runtime: Runtime, container: Container, limits: LinuxContainerResources) -> None:
     try:
-        journal = runtime.journal(container.sandbox)
-        try:
+        with runtime.journal(container.sandbox) as journal:
             journal.append({"limited": container.id, "resources": limits})
-        finally:
-            journal.close()
     except OSError as error:
         log.warning("a container's new limits cannot be written down", why=explain(error), **container.ids)
 

@@ -19,18 +19,22 @@ from podlite.agent.sources.manifests import ManifestSource
 from podlite.kubelet.kubelet import PodNotFound
 from tests.support.agents import manifest
 from tests.support.clock import settle
-from tests.support.kubelet import a_bench
+from tests.support.kubelet import Bench, a_bench
 from tests.support.pods import a_pod
 
 pytestmark = pytest.mark.anyio
 
 
+def a_controller(bench: Bench, tmp_path: Path) -> tuple[PodController, DurableStore]:
+    options: Any = SimpleNamespace()
+    durable = DurableStore(str(tmp_path / "state"))
+    return PodController(Node(options, bench.runtime, bench.kubelet), durable), durable
+
+
 async def test_a_pod_that_ends_while_the_agent_opens_begins_again(tmp_path: Path) -> None:
     """An adopted one whose deletion was under way, and whose manifest is there again."""
     async with a_bench(tmp_path) as bench, anyio.create_task_group() as tasks:
-        options: Any = SimpleNamespace()
-        node = Node(options, bench.runtime, bench.kubelet)
-        controller = PodController(node, DurableStore(str(tmp_path / "state")))
+        controller, _ = a_controller(bench, tmp_path)
         source: Any = SimpleNamespace(manifests=ManifestSource("file", "node"))
         controller.follow([source])
         source.manifests.read("/manifests/web.json", json.dumps(manifest("web")).encode(), "2026-11-23T20:00:00Z")
@@ -54,9 +58,7 @@ async def test_a_pod_that_ends_while_the_agent_opens_begins_again(tmp_path: Path
 async def test_a_deleted_pod_that_is_gone_at_once_does_not_come_back(tmp_path: Path) -> None:
     """The agent may be killed as soon as it has answered: what it has answered is written down."""
     async with a_bench(tmp_path) as bench:
-        options: Any = SimpleNamespace()
-        durable = DurableStore(str(tmp_path / "state"))
-        controller = PodController(Node(options, bench.runtime, bench.kubelet), durable)
+        controller, durable = a_controller(bench, tmp_path)
         pod = await controller.create(a_pod())
         await settle()
         [stored] = durable.pods()
@@ -78,9 +80,7 @@ async def test_a_deleted_pod_that_is_gone_at_once_does_not_come_back(tmp_path: P
 async def test_a_deletion_stays_while_a_sync_of_the_pod_before_it_ends(tmp_path: Path) -> None:
     """What a sync computes is the status, of the pod that it began with: not the pod that is written down and shown."""
     async with a_bench(tmp_path) as bench:
-        options: Any = SimpleNamespace()
-        durable = DurableStore(str(tmp_path / "state"))
-        controller = PodController(Node(options, bench.runtime, bench.kubelet), durable)
+        controller, durable = a_controller(bench, tmp_path)
         before = await controller.create(a_pod())
         uid = before.metadata.uid
         await settle()

@@ -9,8 +9,9 @@ import pytest
 from api_cases import data_lines, pod
 
 from podlite.api.defaults import set_pod_defaults
-from podlite.api.fields import _FIELDS, ACCEPTED, IMPLEMENTED, REFUSED, Row, accepted_in_use, check_support, rows
+from podlite.api.fields import _FIELDS, ACCEPTED, IMPLEMENTED, REFUSED, Row, _used, rows, used_fields
 from podlite.api.fields_page import main, markdown
+from podlite.api.pod import Pod
 from podlite.api.problems import FORBIDDEN
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
@@ -19,7 +20,12 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__)
 def refused(spec: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None) -> list[str]:
     made = pod(spec, metadata)
     set_pod_defaults(made)
-    return [str(problem) for problem in check_support(made)]
+    return [str(problem) for problem in used_fields(made)[0]]
+
+
+def accepted_in_use(made: Pod) -> list[tuple[str, str]]:
+    """The path and reason of each accepted field that the pod uses."""
+    return [(path, reason) for path, status, reason in _used(made) if status == ACCEPTED]
 
 
 def container(**fields: Any) -> dict[str, Any]:
@@ -161,7 +167,7 @@ def test_the_defaults_of_refused_fields_are_harmless(spec: dict[str, Any]) -> No
 def test_accepted_fields_are_told_with_their_reasons() -> None:
     made = pod({"nodeSelector": {"a": "b"}, "serviceAccountName": "s", "automountServiceAccountToken": True})
     set_pod_defaults(made)
-    assert check_support(made) == []
+    assert used_fields(made)[0] == []
     assert [path for path, _ in accepted_in_use(made)] == [
         "spec.nodeSelector",
         "spec.serviceAccountName",
@@ -200,4 +206,4 @@ def test_a_field_without_a_row_is_noticed(monkeypatch: pytest.MonkeyPatch) -> No
 def test_problems_have_the_reason_of_a_forbidden_value() -> None:
     made = pod({"resources": {"limits": {"cpu": 1}}})
     set_pod_defaults(made)
-    assert [problem.reason for problem in check_support(made)] == [FORBIDDEN]
+    assert [problem.reason for problem in used_fields(made)[0]] == [FORBIDDEN]
