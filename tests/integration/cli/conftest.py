@@ -36,8 +36,9 @@ def podlite(layout: Layout, host_netns: str, short_tmp: str) -> Iterator[Podlite
         made.end()
         deadline = time.monotonic() + SECONDS
         # A shim that was told to go is not gone yet when the command that told it is.
-        while made.left() and time.monotonic() < deadline:
+        # Looked at once each time: the spawner of a command that ended at once has its name only later, and ends then.
+        while (left := made.left()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        assert made.left() == {}
+        assert left == {}
     finally:
         made.close()
