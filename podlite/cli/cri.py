@@ -36,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace, launched: Launched | None) -> int:
     """Serves until it is told to end."""
     options.configure_logging(arguments)
-    from podlite.rpc.extra import require_grpc
+    from podlite.rpc.extra import poll_directly, require_grpc
 
+    poll_directly()
     require_grpc("podlite cri")
     import anyio
 
