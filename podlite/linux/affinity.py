@@ -86,6 +86,22 @@ def elsewhere() -> Iterator[None]:
         _set(here)
 
 
+def keep_off(pid: int) -> None:
+    """Keeps process `pid`, a sleeping one that the calling thread is about to wake, off the CPU of this thread.
+
+    For when both have to do at once. The kernel wakes it on this CPU if it was there last, or if the message says that
+    its sender is about to sleep, as that of a Unix socket does (WF_SYNC); and as a guest it does not see that another
+    CPU is idle, for one that has halted looks as one that the host has taken away (vcpu_is_preempted). It would wait
+    for a millisecond. With one CPU only, or a process that is gone, nothing happens.
+    """
+    others = _process() - {_getcpu()}
+    if others and pid:
+        try:
+            os.sched_setaffinity(pid, others)
+        except OSError:
+            pass
+
+
 def _process() -> set[int]:
     # Its first thread is the event loop's, or one that nobody keeps anywhere.
     return _everywhere or os.sched_getaffinity(os.getpid())

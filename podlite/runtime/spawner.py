@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 
 from podlite import log, steps
 from podlite.cri.errors import UnavailableError
+from podlite.linux import affinity
 from podlite.readiness import wait_readable
 from podlite.runtime.channel import Channel, ChannelClosedError, Reply, failure_text
 from podlite.runtime.shim.protocol import VERSION
@@ -102,15 +103,15 @@ class Spawner:
         if self._ready is not None and not self._ready.done():
             self._ready.set_result(message)
 
-    async def prepare(self) -> Channel:
-        """A channel to a spawner that lives; one that was killed is replaced. Raises SpawnerError."""
+    async def prepare(self, config: Message) -> ForkRequest:
+        """The fork of a shim, for a spawner that lives; one that was killed is replaced. Raises SpawnerError."""
         if self._channel is None or self._channel.closed:
             async with self._lock:
                 if self._channel is not None and self._channel.closed:
                     log.warning("the spawner has ended and is replaced", pid=self._pid)
                 await self._open(None)
         assert self._channel is not None
-        return self._channel
+        return ForkRequest(self, self._channel, config)
 
     @property
     def pid(self) -> int:
@@ -165,7 +166,8 @@ def _wait_for(pid: int) -> None:
 class ForkRequest:
     """A fork that has been asked for: `send` from a worker thread, `result` on the event loop."""
 
-    def __init__(self, channel: Channel, config: Message) -> None:
+    def __init__(self, spawner: Spawner, channel: Channel, config: Message) -> None:
+        self._spawner = spawner
         self._channel = channel
         self._message: Message = {"m": "fork", **config}
         self._future = channel.new_request(self._message)
@@ -177,6 +179,8 @@ class ForkRequest:
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
         with theirs:
             self._sent = True
+            # The calling thread has more to do beside it.
+            affinity.keep_off(self._spawner.pid)
             try:
                 self._channel.send_blocking(self._message, [theirs.fileno(), directory_fd])
             except ChannelClosedError:

@@ -27,7 +27,6 @@ from podlite.runtime.sandbox.remove import remove_directory
 from podlite.runtime.sandbox.rules import check_sandbox, is_network
 from podlite.runtime.sandbox.user_namespace import host_root, id_maps
 from podlite.runtime.shim_reports import new_shim
-from podlite.runtime.spawner import ForkRequest
 from podlite.runtime.store import Sandbox
 from podlite.runtime.undo import Undo
 from podlite.steps import listening, step
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from podlite.runtime.service import Runtime
+    from podlite.runtime.spawner import ForkRequest
 
 LOCK = "lock"
 SHM_SIZE = 64 << 20
@@ -78,7 +78,7 @@ async def make_sandbox(
         async with Undo(f"running the sandbox of pod {sandbox.pod}") as undo:
             runtime.store.reserve_sandbox(config, sandbox.id)
             undo.push("name", lambda: _release(runtime, sandbox))
-            fork = ForkRequest(await runtime.spawner.prepare(), _shim_config(runtime, sandbox))
+            fork = await runtime.spawner.prepare(_shim_config(runtime, sandbox))
             # Each pushed before its step, for a step that failed may still have made something. In reverse: the
             # shim, then what the thread made, and the record last, unless something could not be taken back.
             undo.push("directory", lambda: _remove_directory(runtime, sandbox, undo))

@@ -53,6 +53,8 @@ def main(argv: list[str]) -> int:
     # Nothing that exists now is ever garbage: the collector need not touch (and so copy) it in the shims.
     gc.collect()
     gc.freeze()
+    # Before anybody who asks for a shim takes one of them away (podlite.linux.affinity.keep_off).
+    cpus = os.sched_getaffinity(0)
     protocol.send(channel, {"m": "ready", "version": protocol.VERSION, "pid": os.getpid()})
     while True:
         try:
@@ -62,7 +64,7 @@ def main(argv: list[str]) -> int:
         if received is None:
             return 0
         message, fds = received
-        _fork_shim(channel, message, fds, scratch)
+        _fork_shim(channel, message, fds, scratch, cpus)
 
 
 def _leave_everything_behind(channel: int) -> None:
@@ -95,7 +97,7 @@ def _warm_up() -> None:
     time.strftime("%Y", time.localtime(0))
 
 
-def _fork_shim(channel: socket.socket, message: Message, fds: list[int], scratch: str) -> None:
+def _fork_shim(channel: socket.socket, message: Message, fds: list[int], scratch: str, cpus: set[int]) -> None:
     start = time.monotonic_ns()
     try:
         with steps.step("shim.fork"):
@@ -107,7 +109,7 @@ def _fork_shim(channel: socket.socket, message: Message, fds: list[int], scratch
         return
     if pid == 0:
         channel.close()
-        _become_shim(message, fds, scratch)
+        _become_shim(message, fds, scratch, cpus)
     for fd in fds:
         os.close(fd)
     answer = {"m": "forked", "id": message["id"], "pid": pid, "start": start, "end": time.monotonic_ns()}
@@ -123,7 +125,7 @@ def _fork_shim(channel: socket.socket, message: Message, fds: list[int], scratch
         os.close(pidfd)
 
 
-def _become_shim(config: Message, fds: list[int], scratch: str) -> NoReturn:
+def _become_shim(config: Message, fds: list[int], scratch: str, cpus: set[int]) -> NoReturn:
     steps.where = "shim"
     code = 1
     owner = socket.socket(fileno=fds[0])
@@ -138,6 +140,11 @@ def _become_shim(config: Message, fds: list[int], scratch: str) -> NoReturn:
             owner.setblocking(True)
             protocol.send(owner, {"m": "failed", "id": 0, "step": "shim.setup", "code": 125, "error": text})
             raise
+        # So far it was kept off a CPU, as the spawner is; its containers are not.
+        try:
+            os.sched_setaffinity(0, cpus)
+        except OSError:
+            pass  # none of them may be used any more
         shim.run()
         code = 0
     except BaseException as error:
