@@ -96,10 +96,7 @@ def keep_off(pid: int) -> None:
     """
     others = _process() - {_getcpu()}
     if others and pid:
-        try:
-            os.sched_setaffinity(pid, others)
-        except OSError:
-            pass
+        _set(others, pid)
 
 
 def _process() -> set[int]:
@@ -107,8 +104,8 @@ def _process() -> set[int]:
     return _everywhere or os.sched_getaffinity(os.getpid())
 
 
-def _set(cpus: set[int] | tuple[int, ...]) -> None:
+def _set(cpus: set[int] | tuple[int, ...], pid: int = 0) -> None:
     try:
-        os.sched_setaffinity(0, cpus)
+        os.sched_setaffinity(pid, cpus)
     except OSError:
-        pass  # CPUs that the process may not use any more
+        pass  # CPUs that the process may not use any more, or it is gone

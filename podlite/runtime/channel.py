@@ -98,16 +98,13 @@ class Channel:
         if future is None:
             if message.get("id", 0):
                 # The request was cancelled meanwhile.
-                for fd in fds:
-                    os.close(fd)
+                _close_all(fds)
                 return
             self._on_event(message, fds)
         elif future.done():
-            for fd in fds:
-                os.close(fd)
+            _close_all(fds)
         elif message["m"] == "failed":
-            for fd in fds:
-                os.close(fd)
+            _close_all(fds)
             future.set_exception(Reply(message))
         else:
             future.set_result((message, fds))

@@ -96,8 +96,7 @@ def _prepare(runtime: Runtime, container: Container) -> None:
     """Everything that blocks, in one go on a worker thread: record first, then make."""
     config = container.config
     writable = f"{runtime.layout.containers_dir}/{container.id}"
-    journal = runtime.journal(container.sandbox)
-    try:
+    with runtime.journal(container.sandbox) as journal:
         journal.append(
             {
                 "container": container.id,
@@ -143,8 +142,6 @@ def _prepare(runtime: Runtime, container: Container) -> None:
             make_directory(os.path.dirname(container.log_path), 0o755)
         # From here on whoever adopts the sandbox keeps the container.
         journal.append(created)
-    finally:
-        journal.close()
 
 
 def _image_ref(runtime: Runtime, asked_for: ImageSpec, image: ImageRecord) -> str:

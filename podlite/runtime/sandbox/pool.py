@@ -220,12 +220,9 @@ def _become(runtime: Runtime, sandbox: Sandbox) -> None:
     """On disk: first the record, then the directory's name, then the files. Blocking. Raises OSError."""
     directory_fd = os.open(sandbox.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        journal = Journal.reopen(directory_fd)
-        try:
+        with Journal.reopen(directory_fd) as journal:
             claim = {"config": sandbox.config, "created_at": sandbox.created_at, "stay": runtime.adoptable}
             journal.append({"claim": {**claim, "runtime_handler": sandbox.runtime_handler, "keeper": runtime.keeper}})
-        finally:
-            journal.close()
         sandbox.directory = _rename(sandbox.directory, runtime.layout.pods_dir, sandbox.config)
         finish_spare_files(sandbox, directory_fd)
         sandbox.spare = False

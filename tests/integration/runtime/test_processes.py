@@ -84,9 +84,10 @@ async def test_containers_have_all_cpus_where_the_controllers_threads_have_one(l
             assert len(os.sched_getaffinity(0)) == 1
             for id in ids:
                 container = await start(runtime, id, container_config(["/bin/sleep", "1000"]))
-                # Not the spawner, which is kept off the CPU of whoever asks it.
                 for pid in (shim_of(runtime, id).pid, runtime.store.containers[container].pid):
                     assert os.sched_getaffinity(pid) == everywhere
+            # The spawner is kept off the CPU of whoever asked it last, and off no other.
+            assert len(everywhere - os.sched_getaffinity(runtime.spawner.pid)) == 1
             # Its successor is started by a thread of a process that is gathered.
             os.kill(runtime.spawner.pid, signal.SIGKILL)
             while runtime.spawner.alive:
