@@ -122,12 +122,12 @@ def _live_leases(layout: Layout) -> list[Lease]:
         directory = f"{layout.work}/{name}"
         try:
             fd = lock_file(f"{directory}/lock", wait=False)
+            if fd is not None:
+                os.close(fd)
+                _discard(layout, directory)
+                continue
         except FileNotFoundError:
-            continue  # its writer has just removed it
-        if fd is not None:
-            os.close(fd)
-            _discard(layout, directory)
-            continue
+            continue  # its writer removes it, which takes a while: the lock goes first, and may be made anew here
         try:
             leases.append(msgspec.json.decode(read_file(f"{directory}/lease.json"), type=Lease))
         except FileNotFoundError:

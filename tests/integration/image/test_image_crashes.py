@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from podlite.linux.fs import lock_file
+from podlite.runtime.image import collect
 from podlite.runtime.image.load import load_images
 from podlite.runtime.image.store import ImageStore
+from podlite.runtime.image.writer import StoreWriter
 from tests.support.image_worker import check_store, leftovers
 from tests.support.images import TestImage, docker_archive, oci_archive
 
@@ -81,6 +84,26 @@ def test_many_processes_share_a_store(tmp_path: Path) -> None:
         assert store.remove(image.record.id)
     store.collect()
     assert leftovers(store) == []
+
+
+def test_a_writer_that_ends_while_it_is_taken_for_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It removes its directory without the store's lock: the file of its own lock first, then the directory."""
+    store = ImageStore(str(tmp_path / "store"))
+    with StoreWriter(store.layout) as writer:
+        pass
+    os.mkdir(writer.directory)
+    ended: list[str] = []
+
+    def lock_then_end(path: str, *, wait: bool) -> int | None:
+        fd = lock_file(path, wait=wait)
+        os.unlink(path)
+        os.rmdir(writer.directory)
+        ended.append(path)
+        return fd
+
+    monkeypatch.setattr(collect, "lock_file", lock_then_end)
+    store.collect()
+    assert ended == [f"{writer.directory}/lock"]
 
 
 @pytest.mark.timeout(300)
