@@ -111,8 +111,8 @@ def bars(results: Results) -> list[Bar]:
     """The figures that podlite is held to; medians over the rounds."""
     floor, netns = _median(results, "ladder", "floor"), _median(results, "ladder", "netns")
     sustained = _over(
-        _median(results, "sweep", "netns", "ops_per_s", concurrency=4),
-        _median(results, "sweep", "floor", "ops_per_s", concurrency=4),
+        _median(results, "sustained", "netns", "ops_per_s", concurrency=4),
+        _median(results, "sustained", "floor", "ops_per_s", concurrency=4),
     )
     sandbox = _median(results, "ladder", "sandbox")
     pod, removed = _median(results, "ladder", "pod"), _median(results, "ladder", "pod", "teardown_ms")

@@ -31,7 +31,7 @@ RESULTS = f"{HERE}/results"
 
 
 class Series(NamedTuple):
-    """One `podlite bench`. `count` is for each case, `quick` that of --quick."""
+    """One `podlite bench`. `count` is for each case, `quick` that of --quick; with --duration neither matters."""
 
     name: str
     title: str
@@ -44,6 +44,8 @@ class Series(NamedTuple):
 SERIES = (
     Series("ladder", "The ladder", "floor netns sandbox pod exec restart", 400, 40),
     Series("sweep", "Throughput against concurrency", "floor netns sandbox pod --sweep 1,2,4,8", 400, 60),
+    # Long enough for the kernel's cleanup to run all the while beside what makes more for it.
+    Series("sustained", "Namespaces without a pause", "floor netns --concurrency 4 --duration 16", 1, 1),
     Series("live-sandbox", "A sandbox among others", "sandbox --live 10,100,1000", 320, 40),
     Series("live-pod", "A pod among others", "pod --live 10,100,1000", 160, 20, 4),
     Series("pool", "Open loop, with a warm pool", "sandbox --rate 100 --warm-pool 30", 2000, 200),

@@ -5,6 +5,7 @@ from typing import Any
 import anyio
 import pytest
 
+from podlite.bench import measure
 from podlite.bench.measure import GIVE_UP, Budget, Samples, closed_loop, make_live, open_loop
 
 pytestmark = pytest.mark.anyio
@@ -134,3 +135,43 @@ def test_a_budget_of_time_ends() -> None:
     while budget.take():
         pass
     assert not budget.take()
+
+
+@pytest.mark.parametrize("hangs_in", ["create", "teardown"])
+async def test_an_operation_that_hangs_is_given_up_and_its_worker_goes_on(
+    hangs_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "_OPERATION_SECONDS", 0.01)
+
+    class Hanging(Things):
+        async def create(self) -> int:
+            number = await super().create()
+            if hangs_in == "create" and number == 2:
+                self.there -= 1
+                await anyio.sleep_forever()
+            return number
+
+        async def teardown(self, handle: Any) -> None:
+            if hangs_in == "teardown" and handle == 2:
+                self.there -= 1
+                await anyio.sleep_forever()
+            await super().teardown(handle)
+
+    things, samples = Hanging(), Samples()
+    await closed_loop(things, 1, Budget(4), samples)
+    assert (things.made, things.there, len(samples.operations)) == (4, 0, 3)
+    assert samples.errors == ["it had not ended after 0.01 s"]
+
+
+async def test_the_time_of_an_operation_begins_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not with the first one, however many a worker has."""
+    monkeypatch.setattr(measure, "_OPERATION_SECONDS", 1.02)
+
+    class Slow(Things):
+        async def teardown(self, handle: Any) -> None:
+            await anyio.sleep(0.1)
+            await super().teardown(handle)
+
+    things, samples = Slow(), Samples()
+    await closed_loop(things, 1, Budget(12), samples)
+    assert (len(samples.operations), samples.errors) == (12, [])
