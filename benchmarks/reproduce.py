@@ -1,9 +1,10 @@
 """Measures everything in RESULTS.md anew, and writes it: `python benchmarks/reproduce.py [--quick] [--only NAME]`.
 
+Between two series the machine rests for --rest seconds: it is slower for a while after hard work (docs/bench.md).
 Needs root, the extra `bench`, and, for the peers, whichever of their packages are there (Debian: iproute2 util-linux
 containernetworking-plugins runc crun bubblewrap podman containerd): a peer that is missing is named and left out. Takes
-about ten minutes, on a machine that should do nothing else meanwhile. Each series is one `podlite bench`, so that what
-is compared is interleaved; its JSON and its plot are kept in `results/`, and the report is made of those.
+about forty minutes, on a machine that should do nothing else meanwhile. Each series is one `podlite bench`, so that
+what is compared is interleaved; its JSON and its plot are kept in `results/`, and the report is made of those.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -47,7 +49,7 @@ SERIES = (
     # Long enough for the kernel's cleanup to run all the while beside what makes more for it.
     Series("sustained", "Namespaces without a pause", "floor netns --concurrency 4 --duration 16", 1, 1),
     Series("live-sandbox", "A sandbox among others", "sandbox --live 10,100,1000", 320, 40),
-    Series("live-pod", "A pod among others", "pod --live 10,100,1000", 160, 20, 4),
+    Series("live-pod", "A pod among others", "pod --live 10,100,1000 --rest 45", 160, 20, 4),
     Series("pool", "Open loop, with a warm pool", "sandbox --rate 100 --warm-pool 30", 2000, 200),
     Series("open", "Open loop, without", "sandbox --rate 100", 1000, 200),
     Series(
@@ -72,11 +74,13 @@ def main() -> int:
     parser.add_argument(
         "--report-only", action="store_true", help="only write the report, of the results that are there"
     )
+    parser.add_argument("--rest", type=float, default=120.0, metavar="S", help="before each series (120 s)")
     arguments = parser.parse_args()
     os.makedirs(RESULTS, exist_ok=True)
     if not arguments.report_only:
         for series in SERIES:
             if not arguments.only or series.name in arguments.only:
+                time.sleep(0.0 if arguments.quick else arguments.rest)
                 run(series, quick=arguments.quick)
     with open(f"{HERE}/RESULTS.md", "w", encoding="utf-8") as file:
         file.write(report([(each.name, each.title, each.arguments) for each in SERIES], read_results()))
@@ -88,6 +92,8 @@ def run(series: Series, *, quick: bool) -> None:
     print(f"== {series.title}", flush=True)
     command = [sys.executable, "-m", "podlite", "bench", *shlex.split(series.arguments)]
     command += ["--count", str(series.quick if quick else series.count), "--rounds", str(series.rounds)]
+    if quick:
+        command += ["--rest", "0"]
     command += ["--json", f"{RESULTS}/{series.name}.json", "--plot", f"{RESULTS}/{series.name}.png"]
     with ExitStack() as stack:
         if series.name == "containerd":

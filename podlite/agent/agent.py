@@ -9,7 +9,6 @@ again. At most one agent runs for a run directory.
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ from podlite.agent.sources.url import UrlSource
 from podlite.errors import PodliteError
 from podlite.kubelet.gotime import rfc3339
 from podlite.kubelet.kubelet import PodNotFound
+from podlite.runtime import run_directory
 from podlite.runtime.locks import FileLock
 from podlite.version import __version__
 
@@ -56,7 +56,7 @@ async def run_agent(options: AgentOptions, launched: Launched | None = None) -> 
     """Runs until a signal asks for the end; the pods go on. Raises PodliteError."""
     options.node.adoptable = True
     options.node.many = True
-    os.makedirs(options.node.layout.run_dir, mode=0o755, exist_ok=True)
+    run_directory.prepare(options.node.layout.run_dir)
     lock = FileLock(f"{options.node.layout.run_dir}/{LOCK}")
     if not lock.acquire(wait=False):
         raise PodliteError(

@@ -34,7 +34,7 @@ def count(layout: Layout) -> dict[str, int]:
         "address": _names(f"{layout.run_dir}/network/addresses"),
         "nft": _nft(),
         "cgroup": _cgroups(layout.cgroup_root),
-        "mount": _mounts(layout.netns_dir),
+        "mount": _mounts(layout),
         "process": _processes(),
         "fd": _names("/proc/self/fd"),
         # Worker threads are kept for a while: they are a pool, and nobody's leak.
@@ -60,9 +60,9 @@ def _names(directory: str) -> int:
         return 0
 
 
-def _mounts(netns_dir: str) -> int:
-    """But for the directories of pins, which the first podlite, or `ip netns add`, makes mount points for good."""
-    for_good = {os.path.realpath(netns_dir), "/run/netns"}
+def _mounts(layout: Layout) -> int:
+    """But for what the first podlite makes mount points for good: its run directory, and the directories of pins."""
+    for_good = {os.path.realpath(layout.netns_dir), "/run/netns", os.path.realpath(layout.run_dir)}
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         return sum(line.split()[4] not in for_good for line in file)
 

@@ -15,8 +15,8 @@ from podlite.bench.workload import Workload
 if TYPE_CHECKING:
     from podlite.agent.node import LocalNode
 
-# How many threads make namespaces: one waits in umount(2) for a grace period of RCU, and the others have the CPUs. On two
-# CPUs at a concurrency of 4 a fourth makes a twentieth fewer of them.
+# How many threads make namespaces: one waits in umount(2) for a grace period of RCU, and the others have the CPUs. On
+# two CPUs at a concurrency of 4 a fourth makes a twentieth fewer of them.
 NAMESPACE_THREADS = 3
 
 

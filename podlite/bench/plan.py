@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -68,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     peers: tuple[str, ...] = ()
     rounds: int = 5
     warm_up: int = 10
+    # Seconds.
+    rest: float = 0.0
     # The image that containers are made of: podlite's, and that of a CRI peer.
     peer_image: str = ""
 
@@ -93,8 +96,9 @@ def check(settings: Settings) -> None:
     ):
         if not values or min(values) < least:
             raise UsageError(f"{what} must be {least} or more")
-    if settings.duration < 0 or settings.rate < 0:
-        raise UsageError("--duration and --rate must be more than 0")
+    for option, value in (("--duration", settings.duration), ("--rate", settings.rate), ("--rest", settings.rest)):
+        if not 0 <= value < math.inf:
+            raise UsageError(f"{option} must be more than 0")
     if settings.pool and not set(settings.scenarios) & set(POOLED):
         raise UsageError("--warm-pool is a pool of sandboxes", hint=f"it goes with {' and '.join(POOLED)}")
 

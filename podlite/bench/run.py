@@ -198,6 +198,9 @@ class Run:
         workload = self._workloads[_key(case)]
         await self._set_live(case)
         await self._set_pool(case)
+        if settings.rest:
+            self._progress(f"resting: {case.impl} {case.name}")
+            await anyio.sleep(settings.rest)
         await self._settle.wait()
         live = f", {case.live} live" if case.live else ""
         self._progress(f"round {round + 1} of {settings.rounds}: {case.impl} {case.name}, {case.load}{live}")

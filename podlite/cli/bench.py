@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how_much.add_argument("--duration", type=float, default=0.0, metavar="S", help="instead: seconds for each case")
     how_much.add_argument("--rounds", type=int, default=5, metavar="N", help="in so many interleaved rounds (5)")
     how_much.add_argument("--warm-up", type=int, default=10, metavar="N", help="operations before that (10)")
+    how_much.add_argument("--rest", type=float, default=0.0, metavar="S", help="rest before each case of a round")
     load = parser.add_argument_group("load")
     load.add_argument("--concurrency", type=int, default=1, metavar="C", help="operations at a time (1)")
     load.add_argument("--sweep", type=_numbers, metavar="C,C,...", help="several concurrencies: 1,2,4,8")
@@ -122,6 +123,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         peers=tuple(dict.fromkeys(arguments.vs)),
         rounds=arguments.rounds,
         warm_up=arguments.warm_up,
+        rest=arguments.rest,
         peer_image=arguments.peer_image,
     )
 

@@ -14,6 +14,7 @@ from podlite.agent.local_api import agent_socket, runs_here
 from podlite.cli import api, terminal
 from podlite.cli.directories import DEFAULTS
 from podlite.errors import PodliteError
+from podlite.runtime import run_directory
 
 if TYPE_CHECKING:
     from podlite.api.base import Object
@@ -61,7 +62,7 @@ def start_agent(arguments: argparse.Namespace, run_dir: str) -> None:
 
     Returns when it answers. Raises PodliteError if it does not.
     """
-    os.makedirs(run_dir, mode=0o755, exist_ok=True)
+    run_directory.prepare(run_dir)
     log = f"{run_dir}/{_LOG}"
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:

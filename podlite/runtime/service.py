@@ -41,6 +41,7 @@ from podlite.errors import PrivilegeError, explain, only_error
 from podlite.linux import affinity, capabilities, netns
 from podlite.linux.cgroups import CgroupError, Cgroups
 from podlite.linux.trash import Trash
+from podlite.runtime import run_directory
 from podlite.runtime import status as statuses
 from podlite.runtime.container import create, remove, start, stop
 from podlite.runtime.events import Events
@@ -214,6 +215,7 @@ class Runtime:
 
     def _prepare(self) -> None:
         """The directories, the netns mount point and a look at the cgroups. Blocking."""
+        run_directory.prepare(self.layout.run_dir)
         for directory in (self.layout.pods_dir, self.layout.locks_dir, self.layout.containers_dir):
             os.makedirs(directory, mode=0o700, exist_ok=True)
         os.makedirs(self.layout.log_dir, mode=0o755, exist_ok=True)

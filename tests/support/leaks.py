@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterable
 
 from podlite.linux.cgroup_mounts import hierarchies
+from podlite.runtime.layout import RUN_DIR
 
 
 def machine_state() -> dict[str, set[str]]:
@@ -46,7 +47,8 @@ def _cgroups() -> set[str]:
 def _mounts() -> set[str]:
     with open("/proc/self/mountinfo") as file:
         lines = [line.split() for line in file]
-    return {line[4] for line in lines if "podlite" in " ".join(line)}
+    # What the first podlite makes a mount point for good (podlite.runtime.run_directory) is no leak.
+    return {line[4] for line in lines if "podlite" in " ".join(line) and line[4] != RUN_DIR}
 
 
 def _processes() -> set[str]:

@@ -41,12 +41,17 @@ def kernel_view(runtime: Runtime, container: Container) -> dict[str, Any]:
     """What podlite.runtime.container.mounts.Machine has, but for the devices."""
     prepared, sandbox = container.prepared, container.sandbox
     assert prepared is not None
+    context = security_context(container.config)
+    added = context.capabilities is not None and bool(context.capabilities.add_capabilities)
+    own_root = host_root(sandbox) is not None
     return {
+        # With CAP_SYS_ADMIN it could make what it shares writable.
+        "scratch": "" if context.privileged or added or own_root else runtime.scratch_path,
         "shm": "" if sandbox.namespaces.ipc == NamespaceMode.NODE else runtime.shm_path,
         "cgroups": runtime.cgroup_view(container, prepared),
         # The root of a user namespace makes no device nodes: it has the host's.
-        "device_nodes": prepared.devices_limited and host_root(sandbox) is None,
-        "privileged": security_context(container.config).privileged,
+        "device_nodes": prepared.devices_limited and not own_root,
+        "privileged": context.privileged,
         "terminal": container.config.tty,
     }
 
@@ -63,7 +68,9 @@ def prepare(runtime: Runtime, container: Container) -> None:
     view = mounts.Machine(**kernel_view(runtime, container), devices=[])
     # A terminal is the shim's to make, and what devices there are is looked up at the start.
     left = (
-        {"fs", "path"} | (set() if config.tty else {"pts"}) | (set() if config.devices or view.privileged else {"dev"})
+        {"fs", "path", "names"}
+        | (set() if config.tty else {"pts"})
+        | (set() if config.devices or view.privileged else {"dev"})
     )
     operations = [each for each in mounts.kernel_mounts(view, mounts.taken_paths(config.mounts)) if each["op"] in left]
     container.ahead = shim.prepare({**place(container), "mounts": operations})

@@ -26,6 +26,7 @@ from podlite.linux.syscalls import (
     MS_SHARED,
     MS_SLAVE,
 )
+from podlite.runtime.shim.names import CGROUPS_DIRECTORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,13 @@ _PROPAGATION = {
     MountPropagation.PROPAGATION_PRIVATE: MS_PRIVATE,
     MountPropagation.PROPAGATION_HOST_TO_CONTAINER: MS_SLAVE,
     MountPropagation.PROPAGATION_BIDIRECTIONAL: MS_SHARED,
+}
+_CGROUPS_OF_ITS_OWN: Operation = {
+    "op": "fs",
+    "type": "tmpfs",
+    "to": "/sys/fs/cgroup",
+    "attr": _SAFE,
+    "options": {"mode": "755", "size": "64k"},
 }
 # Where containerd and CRI-O put the pod's files; a mount of the user's on the same path takes their place.
 _POD_FILES = ("/etc/hostname", "/etc/resolv.conf", "/etc/hosts")
@@ -72,10 +80,12 @@ class Machine(msgspec.Struct, kw_only=True):
     """What of the machine and the pod the container's view of the kernel depends on.
 
     `cgroups` are (name below /sys/fs/cgroup, host directory) pairs: for cgroup v1 one per hierarchy, for v2 one
-    with an empty name. `shm` is the pod's /dev/shm in the shim's mount namespace, or empty for the host's.
+    with an empty name. `shm` is the pod's /dev/shm in the shim's mount namespace, or empty for the host's. `scratch` is
+    where that namespace has what containers share, empty for one that could change it.
     """
 
     shm: str
+    scratch: str
     cgroups: list[tuple[str, str]]
     devices: list[Operation]
     device_nodes: bool
@@ -173,20 +183,20 @@ def _cgroups(view: Machine, attributes: int) -> list[Operation]:
         return []
     if view.cgroups[0][0] == "":
         return [{"op": "path", "from": view.cgroups[0][1], "to": "/sys/fs/cgroup", "attr": attributes}]
-    result: list[Operation] = [
-        {
-            "op": "fs",
-            "type": "tmpfs",
-            "to": "/sys/fs/cgroup",
-            "attr": _SAFE,
-            "options": {"mode": "755", "size": "64k"},
-        }
-    ]
+    shared = bool(view.scratch) and bool(attributes & MOUNT_ATTR_RDONLY)
+    result: list[Operation] = [_cgroups_directory(view, attributes) if shared else dict(_CGROUPS_OF_ITS_OWN)]
     for name, directory in view.cgroups:
         result.append({"op": "path", "from": directory, "to": f"/sys/fs/cgroup/{name}", "attr": attributes})
-    if attributes & MOUNT_ATTR_RDONLY:
+    if attributes & MOUNT_ATTR_RDONLY and not shared:
         result.append({"op": "ro", "to": "/sys/fs/cgroup"})
     return result
+
+
+def _cgroups_directory(view: Machine, attributes: int) -> Operation:
+    """A file system for nothing but mount points is one more that the kernel walks for each memory cgroup that goes."""
+    names = [name for name, _ in view.cgroups]
+    directory = f"{view.scratch}/{CGROUPS_DIRECTORY}-{'+'.join(names)}"
+    return {"op": "names", "from": directory, "names": names, "to": "/sys/fs/cgroup", "attr": attributes}
 
 
 def _clean(path: str) -> str:

@@ -12,6 +12,7 @@ import sys
 
 from podlite.errors import PrivilegeError
 from podlite.linux.syscalls import AT_EMPTY_PATH, AT_FDCWD, MOUNT_ATTR_RDONLY, OPEN_TREE_CLONE, mount_setattr, open_tree
+from podlite.runtime import run_directory
 from podlite.runtime.shim.names import SCRATCH
 from podlite.steps import FAULTS_VARIABLE, LOG_VARIABLE
 
@@ -34,8 +35,7 @@ def launch(run_dir: str, keep: list[str]) -> tuple[socket.socket, int]:
     """
     # The spawner does not stay in this directory.
     run_dir, keep = os.path.abspath(run_dir), [os.path.abspath(each) for each in keep]
-    # Whatever the umask is: makedirs gives `mode` to the last directory only.
-    os.makedirs(run_dir, mode=0o755, exist_ok=True)
+    run_directory.prepare(run_dir)
     os.makedirs(f"{run_dir}/{SCRATCH}", mode=0o700, exist_ok=True)
     interpreter = os.path.realpath(sys.executable)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)

@@ -14,3 +14,5 @@ SCRATCH = "scratch"
 SHM_DIRECTORY = "shm"
 MASK_DIRECTORY = "mask"
 ROOT_DIRECTORY = "root"
+# With the names of the hierarchies that are shown: an empty directory for each.
+CGROUPS_DIRECTORY = "cgroups"

@@ -205,6 +205,28 @@ def _clone_path(operation: Operation) -> int:
     return mount
 
 
+def _make_names(operation: Operation) -> int:
+    """A read-only directory with empty ones of these names in it, which containers share; the first one makes it."""
+    try:
+        return _clone_path(operation)
+    except FileNotFoundError:
+        pass
+    # Whole, or not at all: others look for it at this moment.
+    made = f"{operation['from']}.{os.urandom(8).hex()}"
+    os.mkdir(made, 0o755)
+    for name in operation["names"]:
+        os.mkdir(f"{made}/{name}", 0o755)
+    try:
+        os.rename(made, operation["from"])
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        for name in operation["names"]:
+            os.rmdir(f"{made}/{name}")
+        os.rmdir(made)
+    return _clone_path(operation)
+
+
 def _devices(root: int, operation: Operation, fds: list[int], scratch: str) -> None:
     """/dev: filled while it is still detached, so that nothing of the image can get in the way (CVE-2026-41579)."""
     target = make_dirs(root, "/dev", symlinks=False)
@@ -364,6 +386,7 @@ def _directory(root: int, operation: Operation, fds: list[int], scratch: str) ->
 _MAKERS = {
     "fs": _make_filesystem,
     "path": _clone_path,
+    "names": _make_names,
     "dev": _make_devices,
     "pts": _make_pts,
 }
@@ -371,6 +394,7 @@ _OPERATIONS = {
     "fs": _attach_made,
     "bind": _bind,
     "path": _attach_made,
+    "names": _attach_made,
     "dev": _devices,
     "pts": _pts,
     "mask": _mask,

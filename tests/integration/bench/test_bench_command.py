@@ -94,8 +94,10 @@ def test_the_builtin_network_leaves_nothing(layout: Layout, json_file: str) -> N
 
 
 def test_live_sandboxes_and_pods_stay_meanwhile_and_go_at_the_end(layout: Layout, json_file: str) -> None:
-    done = bench(layout, "sandbox", "pod", "--live=3", "--count=4", "--rounds=2", "--network=none", "--json", json_file)
+    arguments = ("--live=3", "--count=4", "--rounds=2", "--rest=0.01", "--network=none")
+    done = bench(layout, "sandbox", "pod", *arguments, "--json", json_file)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr.count("resting: podlite pod") == 2
     found = report(json_file)
     assert [each["live"] for each in found["scenarios"]] == [3, 3]
     assert max(found["leaks"].values()) <= 0

@@ -20,6 +20,7 @@ from podlite.cri.errors import (
     UnavailableError,
 )
 from podlite.cri.types import (
+    Capability,
     ContainerEventType,
     ContainerState,
     LinuxContainerResources,
@@ -421,3 +422,28 @@ async def test_cancelled_half_way_nothing_is_left(runtime: Runtime) -> None:
     with anyio.fail_after(60):
         while fd_count() > before or list(processes_titled("podlite: shim default/pod")):
             await anyio.sleep(0.01)
+
+
+async def test_who_could_change_the_directory_of_cgroups_has_one_of_its_own(runtime: Runtime) -> None:
+    """On v1 it is a directory for nothing but mount points, which containers share that cannot write to it."""
+    if runtime.cgroups is None or runtime.cgroups.describe() == "v2":
+        pytest.skip("on v2 a container's own cgroup is mounted on /sys/fs/cgroup")
+    config = sandbox_config(runtime)
+    id = await runtime.run_pod_sandbox(config)
+    look = "ls /sys/fs/cgroup; ls /sys/fs/cgroup/memory | grep -c memory.limit_in_bytes; mkdir /sys/fs/cgroup/mine"
+    before = await run(runtime, id, container_config(["/bin/sh", "-c", look], "before"))
+    assert before.stdout.split()[-1] == "1"
+    assert {"cpu", "memory", "pids"} <= set(before.stdout.split())
+    assert "Read-only file system" in before.stderr
+    change = "mount -o remount,rw /sys/fs/cgroup; mkdir /sys/fs/cgroup/mine && sleep 1000"
+    mighty = container_config(
+        ["/bin/sh", "-c", change], "mighty", capabilities=Capability(add_capabilities=["SYS_ADMIN"])
+    )
+    container = await start(runtime, id, mighty)
+    with anyio.fail_after(30):
+        while (await runtime.exec_sync(container, ["ls", "-d", "/sys/fs/cgroup/mine"])).exit_code:
+            await anyio.sleep(0.01)
+    after = await run(runtime, id, container_config(["/bin/sh", "-c", look], "after"))
+    assert (after.stdout, after.stderr) == (before.stdout, before.stderr)
+    await runtime.stop_pod_sandbox(id)
+    await runtime.remove_pod_sandbox(id)

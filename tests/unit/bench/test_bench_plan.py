@@ -61,6 +61,9 @@ def test_only_what_takes_sandboxes_has_a_pool() -> None:
         settings("pod", live=(-1,)),
         settings("pod", rounds=0),
         settings("pod", rate=-1.0),
+        settings("pod", rest=-1.0),
+        settings("pod", rest=float("inf")),
+        settings("pod", duration=float("nan")),
         settings("floor", pool=3),
     ],
 )
