@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from podlite.runtime.layout import RUN_DIR
 from tests.support.leaks import leaked, machine_state
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     before = machine_state()
+    was_mounted = os.path.ismount(RUN_DIR)
     yield
     # The kernel frees network namespaces, and the links in them, in its own time.
     deadline = time.monotonic() + 10
@@ -95,6 +97,17 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         if time.monotonic() > deadline:
             pytest.fail(f"the tests left this behind: {left}")
         time.sleep(0.05)
+    if not was_mounted and os.path.ismount(RUN_DIR):
+        _unmount(RUN_DIR)
+
+
+def _unmount(directory: str) -> None:
+    from podlite.linux.syscalls import UMOUNT_NOFOLLOW, umount2
+
+    try:
+        umount2(directory, UMOUNT_NOFOLLOW)
+    except OSError:
+        pass  # somebody else uses it meanwhile
 
 
 @pytest.fixture

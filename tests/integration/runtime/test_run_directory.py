@@ -54,8 +54,8 @@ def test_a_new_one_on_a_disk_becomes_memory(disk: str) -> None:
     said = _run(
         """
 os.umask(0o077)
-run_directory.prepare("/run/podlite")
-print(type_of("/run/podlite"), oct(os.stat("/run/podlite").st_mode), *mounts_on("/run/podlite"))
+run_directory.prepare("/run/ours")
+print(type_of("/run/ours"), oct(os.stat("/run/ours").st_mode), *mounts_on("/run/ours"))
 """,
         disk,
     )
@@ -69,7 +69,7 @@ def test_many_that_begin_at_once_mount_it_once(disk: str) -> None:
     said = _run(
         """
 for attempt in range(20):
-    path = f"/run/podlite-{attempt}"
+    path = f"/run/ours-{attempt}"
 
     def begin(number):
         run_directory.prepare(path)
@@ -87,9 +87,9 @@ for attempt in range(20):
 def test_one_with_something_in_it_stays_where_it_is(disk: str) -> None:
     said = _run(
         """
-os.makedirs("/run/podlite/pods")
-run_directory.prepare("/run/podlite")
-print(mounts_on("/run/podlite"), os.listdir("/run/podlite"))
+os.makedirs("/run/ours/pods")
+run_directory.prepare("/run/ours")
+print(mounts_on("/run/ours"), os.listdir("/run/ours"))
 """,
         disk,
     )
@@ -111,12 +111,12 @@ def test_one_that_is_memory_already_gets_no_other_mount(disk: str) -> None:
     said = _run(
         """
 mount("ours", "/run", "tmpfs", 0)
-run_directory.prepare("/run/podlite")
-print(mounts_on("/run/podlite"), os.listdir("/run"))
+run_directory.prepare("/run/ours")
+print(mounts_on("/run/ours"), os.listdir("/run"))
 """,
         disk,
     )
-    assert said == "[] ['podlite']"
+    assert said == "[] ['ours']"
 
 
 def test_where_nothing_can_be_mounted_the_disk_will_do(disk: str) -> None:
@@ -124,9 +124,9 @@ def test_where_nothing_can_be_mounted_the_disk_will_do(disk: str) -> None:
         """
 done = subprocess.run(
     ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", sys.executable, "-c",
-     "from podlite.runtime import run_directory; run_directory.prepare('/run/podlite')"], check=False)
-print(done.returncode, mounts_on("/run/podlite"), os.listdir("/run"))
+     "from podlite.runtime import run_directory; run_directory.prepare('/run/ours')"], check=False)
+print(done.returncode, mounts_on("/run/ours"), os.listdir("/run"))
 """,
         disk,
     )
-    assert said == "0 [] ['podlite']"
+    assert said == "0 [] ['ours']"
