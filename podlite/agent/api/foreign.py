@@ -16,6 +16,7 @@ from podlite import log
 from podlite.errors import explain
 from podlite.kubelet.written_pods import NAME, find
 from podlite.linux import inotify
+from podlite.runtime import run_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,4 +119,5 @@ class ForeignPods:
 
 
 def _make_directory(path: str) -> None:
+    run_directory.prepare(os.path.dirname(path))
     os.makedirs(path, mode=0o700, exist_ok=True)

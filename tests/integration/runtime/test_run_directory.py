@@ -130,3 +130,16 @@ print(done.returncode, mounts_on("/run/ours"), os.listdir("/run"))
         disk,
     )
     assert said == "0 [] ['ours']"
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        'subprocess.run([sys.executable, "-m", "podlite", "get", "pods", "--run-dir=/run/ours"], check=True)',
+        'from podlite.runtime.network.cni.negotiate import Versions; Versions("/run/ours")._store()',
+    ],
+)
+def test_who_only_looks_at_the_machine_makes_it_memory_too(disk: str, who: str) -> None:
+    """Or the first one that runs pods would find something in it, and leave it on the disk for good."""
+    said = _run(f'{who}\nprint(len(mounts_on("/run/ours")), len(os.listdir("/run/ours")))', disk)
+    assert said.splitlines()[-1] == "1 1"

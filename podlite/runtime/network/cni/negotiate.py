@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from podlite.linux.fs import read_file, replace_file
+from podlite.runtime import run_directory
 from podlite.runtime.network.cni import invoke
 from podlite.runtime.network.cni.config import SPEC_VERSIONS, NetworkConfig
 from podlite.runtime.network.cni.errors import ConfigError, PluginError
@@ -55,8 +56,9 @@ def plugin_types(config: NetworkConfig) -> list[str]:
 class Versions:
     """What programs have said of themselves; shared through a file, and safe to lose. All functions block."""
 
-    def __init__(self, directory: str, seconds: float = invoke.SECONDS) -> None:
-        self._path = f"{directory}/versions.json"
+    def __init__(self, run_dir: str, seconds: float = invoke.SECONDS) -> None:
+        self._run_dir = run_dir
+        self._path = f"{run_dir}/network/cni/versions.json"
         self._seconds = seconds
         self._known: dict[str, list[str]] = {}
         self._loaded = False
@@ -105,6 +107,8 @@ class Versions:
 
     def _store(self) -> None:
         try:
+            # Asked by who only looks at the machine, too, before there is a runtime.
+            run_directory.prepare(self._run_dir)
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             scratch = f"{self._path}.{os.getpid()}"
             replace_file(self._path, msgspec.json.encode(self._known), scratch=scratch, durable=False)

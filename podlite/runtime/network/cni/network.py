@@ -84,7 +84,7 @@ class CNINetwork:
         self._cache = Cache(f"{state_dir}/cni")
         self._seconds = seconds
         self._plugins = Plugins(list(bin_dirs), self._cache, seconds)
-        self._versions = Versions(f"{directory}/cni", seconds)
+        self._versions = Versions(run_dir, seconds)
         self._netfilter = SocketPool(NETLINK_NETFILTER)
         self._host_ports = HostPorts(directory, self._netfilter)
         self._lock_path = f"{run_dir}/locks/network"
