@@ -48,6 +48,8 @@ SERIES = (
     Series("sweep", "Throughput against concurrency", "floor netns sandbox pod --sweep 1,2,4,8", 400, 60),
     # Long enough for the kernel's cleanup to run all the while beside what makes more for it.
     Series("sustained", "Namespaces without a pause", "floor netns --concurrency 4 --duration 16", 1, 1),
+    # A round of the sweep has 50 pods, half a second: its begin and end, with fewer at a time, are a part of that.
+    Series("pods", "Pods without a pause", "pod --sweep 4,8 --duration 16", 1, 1),
     Series("live-sandbox", "A sandbox among others", "sandbox --live 10,100,1000", 320, 40),
     Series("live-pod", "A pod among others", "pod --live 10,100,1000 --rest 45", 160, 20, 4),
     Series("pool", "Open loop, with a warm pool", "sandbox --rate 100 --warm-pool 30", 2000, 200),
