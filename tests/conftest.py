@@ -101,13 +101,13 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         _unmount(RUN_DIR)
 
 
-def _unmount(directory: str) -> None:
-    from podlite.linux.syscalls import UMOUNT_NOFOLLOW, umount2
+def _unmount(directory: str, flags: int = 0) -> None:
+    from podlite.linux.syscalls import umount2
 
     try:
-        umount2(directory, UMOUNT_NOFOLLOW)
+        umount2(directory, flags)
     except OSError:
-        pass  # somebody else uses it meanwhile
+        pass  # never made, or no mount point, or somebody else uses it meanwhile
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def shared_state_dir() -> Iterator[str]:
 @pytest.fixture
 def layout(short_tmp: str, shared_state_dir: str) -> Iterator[Layout]:
     """Directories of the test's own, so that it can be run beside a podlite that somebody uses."""
-    from podlite.linux.syscalls import MNT_DETACH, umount2
+    from podlite.linux.syscalls import MNT_DETACH
     from podlite.runtime.layout import Layout
     from tests.support.cgroup_roots import own_root, remove_root
 
@@ -141,10 +141,7 @@ def layout(short_tmp: str, shared_state_dir: str) -> Iterator[Layout]:
         cgroup_root=own_root(),
     )
     yield made
-    try:
-        umount2(made.netns_dir, MNT_DETACH)
-    except OSError:
-        pass  # never made, or no mount point
+    _unmount(made.netns_dir, MNT_DETACH)
     remove_root(made.cgroup_root)
 
 

@@ -39,13 +39,6 @@ _PROPAGATION = {
     MountPropagation.PROPAGATION_HOST_TO_CONTAINER: MS_SLAVE,
     MountPropagation.PROPAGATION_BIDIRECTIONAL: MS_SHARED,
 }
-_CGROUPS_OF_ITS_OWN: Operation = {
-    "op": "fs",
-    "type": "tmpfs",
-    "to": "/sys/fs/cgroup",
-    "attr": _SAFE,
-    "options": {"mode": "755", "size": "64k"},
-}
 # Where containerd and CRI-O put the pod's files; a mount of the user's on the same path takes their place.
 _POD_FILES = ("/etc/hostname", "/etc/resolv.conf", "/etc/hosts")
 
@@ -183,20 +176,18 @@ def _cgroups(view: Machine, attributes: int) -> list[Operation]:
         return []
     if view.cgroups[0][0] == "":
         return [{"op": "path", "from": view.cgroups[0][1], "to": "/sys/fs/cgroup", "attr": attributes}]
-    shared = bool(view.scratch) and bool(attributes & MOUNT_ATTR_RDONLY)
-    result: list[Operation] = [_cgroups_directory(view, attributes) if shared else dict(_CGROUPS_OF_ITS_OWN)]
-    for name, directory in view.cgroups:
-        result.append({"op": "path", "from": directory, "to": f"/sys/fs/cgroup/{name}", "attr": attributes})
-    if attributes & MOUNT_ATTR_RDONLY and not shared:
-        result.append({"op": "ro", "to": "/sys/fs/cgroup"})
-    return result
-
-
-def _cgroups_directory(view: Machine, attributes: int) -> Operation:
-    """A file system for nothing but mount points is one more that the kernel walks for each memory cgroup that goes."""
+    top = "/sys/fs/cgroup"
     names = [name for name, _ in view.cgroups]
-    directory = f"{view.scratch}/{CGROUPS_DIRECTORY}-{'+'.join(names)}"
-    return {"op": "names", "from": directory, "names": names, "to": "/sys/fs/cgroup", "attr": attributes}
+    mounted: list[Operation] = [
+        {"op": "path", "from": directory, "to": f"{top}/{name}", "attr": attributes} for name, directory in view.cgroups
+    ]
+    if view.scratch:
+        # A file system for nothing but mount points is one more that the kernel walks for each memory cgroup that goes.
+        shared = f"{view.scratch}/{CGROUPS_DIRECTORY}-{'+'.join(names)}"
+        return [{"op": "names", "from": shared, "names": names, "to": top, "attr": attributes}, *mounted]
+    own = {"op": "fs", "type": "tmpfs", "to": top, "attr": _SAFE, "options": {"mode": "755", "size": "64k"}}
+    read_only = [{"op": "ro", "to": top}] if attributes & MOUNT_ATTR_RDONLY else []
+    return [own, *mounted, *read_only]
 
 
 def _clean(path: str) -> str:

@@ -207,23 +207,15 @@ def _clone_path(operation: Operation) -> int:
 
 def _make_names(operation: Operation) -> int:
     """A read-only directory with empty ones of these names in it, which containers share; the first one makes it."""
-    try:
-        return _clone_path(operation)
-    except FileNotFoundError:
-        pass
-    # Whole, or not at all: others look for it at this moment.
-    made = f"{operation['from']}.{os.urandom(8).hex()}"
-    os.mkdir(made, 0o755)
-    for name in operation["names"]:
-        os.mkdir(f"{made}/{name}", 0o755)
-    try:
-        os.rename(made, operation["from"])
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
-        for name in operation["names"]:
-            os.rmdir(f"{made}/{name}")
-        os.rmdir(made)
+    directory = operation["from"]
+    paths = [directory, *(f"{directory}/{name}" for name in operation["names"])]
+    # Whoever makes them makes the last one last: who finds that finds all.
+    if not os.path.isdir(paths[-1]):
+        for path in paths:
+            try:
+                os.mkdir(path, 0o755)
+            except FileExistsError:
+                pass  # somebody else is making them at this moment
     return _clone_path(operation)
 
 

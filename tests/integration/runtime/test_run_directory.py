@@ -11,7 +11,7 @@ import pytest
 from podlite.linux.syscalls import TMPFS_MAGIC
 
 _HEADER = """
-import json, os, subprocess, sys
+import os, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
 from podlite.linux.syscalls import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC, filesystem_type, mount, unshare
 from podlite.runtime import run_directory
@@ -84,16 +84,23 @@ for attempt in range(20):
     assert said.splitlines() == ["1 8"] * 20
 
 
-def test_one_with_something_in_it_stays_where_it_is(disk: str) -> None:
+@pytest.mark.parametrize(
+    ("before", "look_at", "there"),
+    [
+        pytest.param('os.makedirs("/run/ours/pods")', "/run/ours", "pods", id="something-in-it"),
+        pytest.param('mount("ours", "/run", "tmpfs", 0)', "/run", "ours", id="memory-already"),
+    ],
+)
+def test_one_that_gets_no_mount_of_its_own(disk: str, before: str, look_at: str, there: str) -> None:
     said = _run(
-        """
-os.makedirs("/run/ours/pods")
+        f"""
+{before}
 run_directory.prepare("/run/ours")
-print(mounts_on("/run/ours"), os.listdir("/run/ours"))
+print(mounts_on("/run/ours"), os.listdir("{look_at}"))
 """,
         disk,
     )
-    assert said == "[] ['pods']"
+    assert said == f"[] ['{there}']"
 
 
 def test_one_elsewhere_stays_where_it_is(disk: str) -> None:
@@ -105,18 +112,6 @@ print(mounts_on(sys.argv[1] + "/elsewhere"))
         disk,
     )
     assert said == "[]"
-
-
-def test_one_that_is_memory_already_gets_no_other_mount(disk: str) -> None:
-    said = _run(
-        """
-mount("ours", "/run", "tmpfs", 0)
-run_directory.prepare("/run/ours")
-print(mounts_on("/run/ours"), os.listdir("/run"))
-""",
-        disk,
-    )
-    assert said == "[] ['ours']"
 
 
 def test_where_nothing_can_be_mounted_the_disk_will_do(disk: str) -> None:
